@@ -1,0 +1,161 @@
+"""`create_service`: what every service's application has; `serve`: how every service runs."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import FrameType
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from tunesmith_shared import __version__, logs
+from tunesmith_shared.errors import BadRequest, TunesmithError, render
+from tunesmith_shared.middleware import Observe
+from tunesmith_shared.settings import ServiceSettings
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+Check = Callable[[FastAPI], Awaitable[object]]
+"""Raises (best a `TunesmithError`, whose message is shown) when the dependency cannot be used now."""
+
+CHECK_SECONDS = 5.0
+
+_logger = logging.getLogger("tunesmith.app")
+
+
+def create_service(
+    title: str,
+    settings: ServiceSettings,
+    lifespan: Lifespan,
+    routers: Iterable[APIRouter],
+    *,
+    checks: Mapping[str, Check],
+) -> FastAPI:
+    """Return an application with `routers`, `/health`, `/metrics`, request ids, logs, and errors in the public shapes.
+
+    `app.state.settings` holds the settings; `lifespan` puts what it opens on `app.state` too and closes it in order.
+    """
+    app = FastAPI(title=title, version=__version__, lifespan=lifespan)
+    app.state.settings = settings
+    app.state.draining = False
+    app.add_middleware(Observe)
+    app.add_exception_handler(TunesmithError, _show_error)
+    app.add_exception_handler(RequestValidationError, _show_validation)
+    app.add_exception_handler(HTTPException, _show_http_exception)
+    app.add_exception_handler(Exception, _show_unexpected)
+    app.include_router(_operations(checks))
+    for router in routers:
+        app.include_router(router)
+    return app
+
+
+def serve(app: FastAPI, host: str, port: int) -> None:
+    """Run `app` until SIGTERM or SIGINT, then let open requests go on for `drain_seconds` at the most."""
+    settings: ServiceSettings = app.state.settings
+    logs.configure(settings.log_level, settings.log_format)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        timeout_keep_alive=65,
+    )
+    server = _Server(config)
+    try:
+        server.run()
+    except KeyboardInterrupt:
+        return
+    if not server.started:
+        sys.exit(f"{app.title} did not start; the line above says why.")
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, which tells the application that it is draining as soon as a signal comes."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        app = self.config.app
+        if isinstance(app, FastAPI):
+            app.state.draining = True
+        super().handle_exit(sig, frame)
+
+
+def _operations(checks: Mapping[str, Check]) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/health")
+    async def health(request: Request) -> JSONResponse:
+        """Say whether this service can serve: 200 when every dependency answers, 503 otherwise or while stopping."""
+        outcomes = await asyncio.gather(*(_run_check(request.app, check) for check in checks.values()))
+        states = dict(zip(checks, outcomes, strict=True))
+        well = all(state == "OK" for state in states.values()) and not request.app.state.draining
+        status = "OK" if well else "STOPPING" if request.app.state.draining else "UNAVAILABLE"
+        return JSONResponse({"status": status, "dependencies": states}, status_code=200 if well else 503)
+
+    @router.get("/metrics")
+    async def metrics() -> Response:
+        """Give Prometheus what this process counted."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+async def _run_check(app: FastAPI, check: Check) -> str:
+    try:
+        await asyncio.wait_for(check(app), CHECK_SECONDS)
+    except TimeoutError:
+        return f"no answer within {CHECK_SECONDS:g} s"
+    except Exception as error:  # whatever is wrong with a dependency is its state, not this route's failure
+        return str(error) or type(error).__name__
+    return "OK"
+
+
+def _respond(request: Request, error: TunesmithError) -> JSONResponse:
+    status, body, headers = render(error, request.url.path)
+    return JSONResponse(body, status_code=status, headers=headers)
+
+
+async def _show_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TunesmithError)  # noqa: S101 - registered for this class alone
+    if error.status >= 500:
+        _logger.warning("%s", error.message, exc_info=error.__cause__)
+    return _respond(request, error)
+
+
+async def _show_validation(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class alone
+    sentences = []
+    for mistake in error.errors():
+        place = ".".join(str(part) for part in mistake["loc"] if part not in ("body", "query", "path", "header"))
+        sentences.append(f"{place}: {mistake['msg']}" if place else str(mistake["msg"]))
+    first = error.errors()[0]["loc"][-1] if error.errors() else None
+    return _respond(request, BadRequest("; ".join(sentences), param=str(first) if first is not None else None))
+
+
+async def _show_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class alone
+    messages = {
+        404: f"There is no route {request.method} {request.url.path}.",
+        405: f"{request.url.path} does not take {request.method}.",
+    }
+    shown = _Routing(messages.get(error.status_code, str(error.detail)))
+    status, body, _ = render(shown, request.url.path)
+    return JSONResponse(body, status_code=error.status_code or status, headers=dict(error.headers or {}))
+
+
+class _Routing(BadRequest):
+    """What the framework itself refuses: an unknown route, a wrong method, a body that is no form."""
+
+
+async def _show_unexpected(request: Request, error: Exception) -> Response:
+    _logger.error("unexpected error", exc_info=error)
+    identifier = logs.request_id.get()
+    message = f"Something went wrong on our side. The log has more under request id {identifier}."
+    return _respond(request, TunesmithError(message, code="internal_error"))

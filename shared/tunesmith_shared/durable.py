@@ -1,0 +1,64 @@
+"""Durable jobs: how DBOS is set up in every service that runs workflows.
+
+What DBOS would do by itself and we do not want: pickle its values (JSON here), call every process "local" (a stable
+executor id here, so that two services never recover each other's workflows), derive the application version from the
+source (a pinned one here, so that jobs go on after an update), and try a crashing workflow 100 times (three here).
+"""
+
+import logging
+import sqlite3
+from contextlib import closing
+from typing import Final, TypedDict
+
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
+from sqlalchemy.engine import make_url
+
+from tunesmith_shared.settings import ServiceSettings
+
+APPLICATION_VERSION = "1"
+"""Raised only when a workflow's steps change so that running jobs cannot go on with the new code."""
+
+
+class WorkflowOptions(TypedDict):
+    """The keyword arguments that every `@DBOS.workflow` here takes."""
+
+    max_recovery_attempts: int
+
+
+WORKFLOW: Final[WorkflowOptions] = {"max_recovery_attempts": 3}
+
+
+def launch(settings: ServiceSettings, name: str) -> None:
+    """Start DBOS for the service `name`: recover its interrupted workflows and take work from its queues.
+
+    Workflows, steps and queues must be declared (their modules imported) before. The system database is
+    `<data_dir>/<name>-dbos.sqlite`, or the schema `dbos_<name>` of the PostgreSQL database.
+    """
+    logging.getLogger("dbos").setLevel(logging.WARNING)
+    config: DBOSConfig = {
+        "name": f"tunesmith-{name}",
+        "application_version": APPLICATION_VERSION,
+        "executor_id": f"{name}-{settings.instance}",
+        "serializer": DBOSPortableJSONSerializer(),
+        "log_level": "WARNING",
+        **_system_database(settings, name),  # type: ignore[typeddict-item]
+    }
+    DBOS(config=config)
+    DBOS.launch()
+
+
+def shut_down() -> None:
+    """Stop taking work and close the system database; interrupted workflows go on at the next launch."""
+    DBOS.destroy()
+
+
+def _system_database(settings: ServiceSettings, name: str) -> dict[str, object]:
+    url = make_url(settings.database_url)
+    if url.get_backend_name() != "sqlite":
+        plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
+        return {"system_database_url": plain, "dbos_system_schema": f"dbos_{name}"}
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    file = settings.data_dir / f"{name}-dbos.sqlite"
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")  # kept in the file: readers never wait for a writer
+    return {"system_database_url": f"sqlite:///{file}"}

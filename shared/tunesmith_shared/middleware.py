@@ -1,0 +1,61 @@
+"""The one middleware: request ids, the access log and metrics, in plain ASGI so that disconnects stay visible."""
+
+import logging
+import re
+import time
+
+from prometheus_client import Counter, Histogram
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tunesmith_shared.ids import new_id
+from tunesmith_shared.logs import fields, request_id
+
+REQUEST_ID_HEADER = "x-request-id"
+
+_logger = logging.getLogger("tunesmith.access")
+_requests = Counter("tunesmith_requests", "Requests answered.", ["method", "route", "status"])
+_seconds = Histogram("tunesmith_request_seconds", "Time from a request to the end of its answer.", ["method", "route"])
+_CLIENT_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+
+
+class Observe:
+    """Gives each request an id (the client's own when it is well-formed), logs and measures its answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI event scope; anything but HTTP passes through."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        shown = next((value for name, value in scope["headers"] if name == REQUEST_ID_HEADER.encode()), b"")
+        identifier = shown.decode() if _CLIENT_ID.fullmatch(shown) else new_id("req")
+        request_id.set(identifier)
+        status, started = 500, time.perf_counter()
+
+        async def send_observed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER.encode(), identifier.encode())]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_observed)
+        finally:
+            _record(scope, status, time.perf_counter() - started)
+
+
+def _record(scope: Scope, status: int, seconds: float) -> None:
+    route = getattr(scope.get("route"), "path", "unmatched")
+    _requests.labels(scope["method"], route, str(status)).inc()
+    _seconds.labels(scope["method"], route).observe(seconds)
+    quiet = route in ("/health", "/metrics") and status < 400
+    _logger.log(
+        logging.DEBUG if quiet else logging.INFO,
+        "%s %s",
+        scope["method"],
+        scope["path"],
+        extra=fields(status=status, ms=round(seconds * 1000, 1), request=request_id.get()),
+    )

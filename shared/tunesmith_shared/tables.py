@@ -1,0 +1,200 @@
+"""All tables. Every row that a person can name has an owner; queries for it name the owner in their WHERE.
+
+Timestamps are seconds since 1970; columns of JSON hold what the public API shows under the same name.
+"""
+
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, MetaData, String, Text, UniqueConstraint, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+Json = dict[str, Any]
+
+
+class Base(DeclarativeBase):
+    """The declarative root; constraint names are fixed so that migrations can name them on every database."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {int: BigInteger, Json: JSON, list[str]: JSON}  # noqa: RUF012 - read by SQLAlchemy as is
+
+
+class ApiKey(Base):
+    """An API key: only the sha256 of the secret is kept; `prefix` is what listings show of it."""
+
+    __tablename__ = "api_keys"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    name: Mapped[str] = mapped_column(String(128))
+    prefix: Mapped[str] = mapped_column(String(16))
+    secret_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[int]
+    expires_at: Mapped[int | None]
+    revoked_at: Mapped[int | None]
+
+
+class File(Base):
+    """An upload or a result; its bytes are in the file store under the same id."""
+
+    __tablename__ = "files"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    filename: Mapped[str] = mapped_column(String(512))
+    purpose: Mapped[str] = mapped_column(String(32))
+    bytes: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[int]
+    expires_at: Mapped[int | None]
+
+
+class Model(Base):
+    """A model that a person made: who owns it, and what it was made from. Models without a row belong to everyone."""
+
+    __tablename__ = "models"
+    name: Mapped[str] = mapped_column(String(256), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    base_model: Mapped[str] = mapped_column(String(256))
+    job_id: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[int]
+
+
+class Session(Base):
+    """A conversation whose messages are kept."""
+
+    __tablename__ = "sessions"
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    model: Mapped[str] = mapped_column(String(256))
+    created_at: Mapped[int]
+    updated_at: Mapped[int]
+
+
+class Message(Base):
+    """One message of a session, in the order of `id`."""
+
+    __tablename__ = "messages"
+    __table_args__ = (Index(None, "owner", "session_id", "id"),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64))
+    session_id: Mapped[str] = mapped_column(String(128))
+    role: Mapped[str] = mapped_column(String(16))
+    content: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[int]
+
+
+class VectorStore(Base):
+    """A set of documents that can be searched. `model` is set for the store that belongs to one model's documents."""
+
+    __tablename__ = "vector_stores"
+    __table_args__ = (UniqueConstraint("owner", "model"),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    name: Mapped[str] = mapped_column(String(256))
+    model: Mapped[str | None] = mapped_column(String(256))
+    embedding_model: Mapped[str] = mapped_column(String(256))
+    embedding_dimension: Mapped[int | None]
+    details: Mapped[Json] = mapped_column(default=dict)
+    expires_after_days: Mapped[int | None]
+    created_at: Mapped[int]
+    last_active_at: Mapped[int]
+
+
+class Document(Base):
+    """A file in a vector store. Its id names its chunks; only the chunks of a completed document are searched.
+
+    `status` is in_progress, completed, failed, superseded (a newer document of the same name is current; chunks still
+    to be removed), replaced (they are gone) or deleting. `facts` holds what ingestion found out: pages without text, say.
+    """
+
+    __tablename__ = "documents"
+    __table_args__ = (
+        # The same bytes are one document, however many requests attach them at once.
+        Index(
+            "uq_documents_content",
+            "vector_store_id",
+            "sha256",
+            unique=True,
+            sqlite_where=text("status IN ('in_progress', 'completed')"),
+            postgresql_where=text("status IN ('in_progress', 'completed')"),
+        ),
+    )
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    vector_store_id: Mapped[str] = mapped_column(ForeignKey("vector_stores.id", ondelete="CASCADE"), index=True)
+    file_id: Mapped[str] = mapped_column(String(64))
+    filename: Mapped[str] = mapped_column(String(512))
+    sha256: Mapped[str] = mapped_column(String(64))
+    status: Mapped[str] = mapped_column(String(16))
+    error_code: Mapped[str | None] = mapped_column(String(32))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    attributes: Mapped[Json] = mapped_column(default=dict)
+    chunking_strategy: Mapped[Json] = mapped_column(default=dict)
+    facts: Mapped[Json] = mapped_column(default=dict)
+    pages_total: Mapped[int | None]
+    pages_done: Mapped[int] = mapped_column(default=0)
+    chunks_total: Mapped[int | None]
+    chunks_done: Mapped[int] = mapped_column(default=0)
+    usage_bytes: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[int]
+    updated_at: Mapped[int]
+
+
+class Job(Base):
+    """A fine-tuning job, as `/v1/fine_tuning/jobs` shows it. `request` is the body it was created with."""
+
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    model: Mapped[str] = mapped_column(String(256))
+    model_name: Mapped[str] = mapped_column(String(256))
+    fine_tuned_model: Mapped[str | None] = mapped_column(String(256))
+    status: Mapped[str] = mapped_column(String(24), index=True)
+    training_file: Mapped[str] = mapped_column(String(64))
+    validation_file: Mapped[str | None] = mapped_column(String(64))
+    seed: Mapped[int]
+    method: Mapped[Json]
+    request: Mapped[Json]
+    job_metadata: Mapped[Json] = mapped_column(default=dict)
+    result_files: Mapped[list[str]] = mapped_column(default=list)
+    trained_tokens: Mapped[int | None]
+    error_code: Mapped[str | None] = mapped_column(String(64))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    error_param: Mapped[str | None] = mapped_column(String(64))
+    created_at: Mapped[int]
+    finished_at: Mapped[int | None]
+    estimated_finish: Mapped[int | None]
+
+
+class JobEvent(Base):
+    """Something that happened in a job: a sentence (`message`) or figures (`metrics`). `key` makes it idempotent."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (UniqueConstraint("job_id", "key"), Index(None, "job_id", "id"))
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    key: Mapped[str | None] = mapped_column(String(128))
+    level: Mapped[str] = mapped_column(String(8))
+    type: Mapped[str] = mapped_column(String(8))
+    message: Mapped[str] = mapped_column(Text)
+    data: Mapped[Json] = mapped_column(default=dict)
+    created_at: Mapped[int]
+
+
+class Checkpoint(Base):
+    """A whole checkpoint of a job's training."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (UniqueConstraint("job_id", "step_number"),)
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    fine_tuned_model_checkpoint: Mapped[str] = mapped_column(String(256))
+    step_number: Mapped[int]
+    metrics: Mapped[Json]
+    created_at: Mapped[int]
