@@ -1,0 +1,1 @@
+"""What crosses a service boundary, in OpenAI's shapes (API.md of the gateway lists the fields)."""

@@ -1,0 +1,146 @@
+"""Fine-tuning jobs: `/v1/fine_tuning/jobs`.
+
+Field names, ranges and statuses follow OpenAI's fine-tuning API; the hyperparameters from `learning_rate` on, and
+`model_name`, are ours.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from tunesmith_shared.schemas.base import Body
+
+Auto = Literal["auto"]
+JobStatus = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled", "paused"]
+FINISHED: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
+Quantization = Literal["nf4", "int8", "none"]
+
+
+class Hyperparameters(Body):
+    """Each is a value or `"auto"`; what was chosen is shown in the job."""
+
+    n_epochs: Annotated[int, Field(ge=1, le=100)] | Auto = "auto"
+    batch_size: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
+    learning_rate_multiplier: Annotated[float, Field(gt=0, le=100)] | Auto = "auto"
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
+    lora_rank: Annotated[int, Field(ge=1, le=512)] | Auto = "auto"
+    lora_alpha: Annotated[int, Field(ge=1, le=1024)] | Auto = "auto"
+    lora_dropout: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
+    gradient_accumulation_steps: Annotated[int, Field(ge=1, le=1024)] | Auto = "auto"
+    gradient_checkpointing: bool | Auto = "auto"
+    packing: bool | Auto = "auto"
+    max_length: Annotated[int, Field(ge=16, le=1_048_576)] | Auto = "auto"
+    quantization: Quantization | Auto = "auto"
+    gguf_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{2,16}$")] | Auto = "auto"
+    merge: bool | Auto = "auto"
+
+
+class DpoHyperparameters(Hyperparameters):
+    """What preference training adds."""
+
+    beta: Annotated[float, Field(gt=0, le=10)] | Auto = "auto"
+
+
+class Supervised(Body):
+    """The settings of supervised fine-tuning."""
+
+    hyperparameters: Hyperparameters = Hyperparameters()
+
+
+class Dpo(Body):
+    """The settings of direct preference optimisation."""
+
+    hyperparameters: DpoHyperparameters = DpoHyperparameters()
+
+
+class Method(Body):
+    """How to train: `type`, and the settings under the field of the same name."""
+
+    type: Literal["supervised", "dpo"] = "supervised"
+    supervised: Supervised = Supervised()
+    dpo: Dpo = Dpo()
+
+
+class JobCreate(Body):
+    """The body of `POST /v1/fine_tuning/jobs`. `model_name` is the name that the result serves under."""
+
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    training_file: str
+    validation_file: str | None = None
+    suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    model_name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
+    method: Method = Method()
+    hyperparameters: Hyperparameters | None = None  # OpenAI's older place for them
+    metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
+    integrations: list[Any] | None = None
+
+
+class JobError(BaseModel):
+    """Why a job failed."""
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class JobObject(BaseModel):
+    """A fine-tuning job. Times are in seconds; `estimated_finish` is there while it trains."""
+
+    id: str
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int
+    finished_at: int | None = None
+    estimated_finish: int | None = None
+    model: str
+    fine_tuned_model: str | None = None
+    organization_id: str
+    result_files: list[str] = []
+    status: JobStatus
+    trained_tokens: int | None = None
+    training_file: str
+    validation_file: str | None = None
+    seed: int
+    hyperparameters: dict[str, Any] = {}
+    method: dict[str, Any]
+    integrations: list[Any] = []
+    metadata: dict[str, str] = {}
+    error: JobError | None = None
+
+
+class EventObject(BaseModel):
+    """A job's event. `data` of a `metrics` event has step, total_steps, train_loss, learning_rate, tokens_per_second,
+    memory_bytes and eta_seconds.
+    """
+
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"]
+    data: dict[str, Any] = {}
+
+
+class CheckpointMetrics(BaseModel):
+    """Losses in nats a token, accuracies from 0 to 1; what was not measured is left out."""
+
+    step: float
+    train_loss: float | None = None
+    train_mean_token_accuracy: float | None = None
+    valid_loss: float | None = None
+    valid_mean_token_accuracy: float | None = None
+    full_valid_loss: float | None = None
+    full_valid_mean_token_accuracy: float | None = None
+
+
+class CheckpointObject(BaseModel):
+    """A whole checkpoint of a job."""
+
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuned_model_checkpoint: str
+    fine_tuning_job_id: str
+    step_number: int
+    metrics: CheckpointMetrics
