@@ -110,7 +110,8 @@ class Document(Base):
     """A file in a vector store. Its id names its chunks; only the chunks of a completed document are searched.
 
     `status` is in_progress, completed, failed, superseded (a newer document of the same name is current; chunks still
-    to be removed), replaced (they are gone) or deleting. `facts` holds what ingestion found out: pages without text, say.
+    to be removed), replaced (they are gone) or deleting. `facts` holds what ingestion found out: pages without
+    text, say.
     """
 
     __tablename__ = "documents"

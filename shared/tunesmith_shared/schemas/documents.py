@@ -42,7 +42,7 @@ class VectorStoreCreate(Body):
 
     name: Annotated[str, Field(max_length=256)] | None = None
     description: str | None = None
-    file_ids: Annotated[list[str], Field(max_length=500)] = []
+    file_ids: Annotated[list[str], Field(max_length=500, default_factory=list)]
     expires_after: ExpiresAfter | None = None
     chunking_strategy: ChunkingStrategy = ChunkingStrategy()
     metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None

@@ -1,0 +1,1 @@
+"""Tunesmith's public door: keys, dialects, sessions and routing."""

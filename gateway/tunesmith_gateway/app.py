@@ -1,0 +1,111 @@
+"""The gateway's application: what is opened, in order, and the routes."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+from fastapi import FastAPI
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from tunesmith_gateway.body_limit import BodyLimit
+from tunesmith_gateway.chat import ChatService
+from tunesmith_gateway.dependencies import Services
+from tunesmith_gateway.documents import DocumentService
+from tunesmith_gateway.endpoints import (
+    forwarded,
+    ollama,
+    openai_chat,
+    openai_files,
+    openai_models,
+    plain_chat,
+    plain_documents,
+    plain_models,
+    plain_training,
+)
+from tunesmith_gateway.files import FileService
+from tunesmith_gateway.keys import KeyService
+from tunesmith_gateway.models import ModelService
+from tunesmith_gateway.sessions import SessionService
+from tunesmith_gateway.settings import GatewaySettings
+from tunesmith_gateway.upstream import Upstream
+from tunesmith_shared.app import create_service
+from tunesmith_shared.auth import service_headers
+from tunesmith_shared.database import Database
+from tunesmith_shared.files import FileStore
+
+_MIB = 2**20
+_ENDPOINTS = (
+    openai_chat,
+    openai_models,
+    openai_files,
+    forwarded,
+    ollama,
+    plain_chat,
+    plain_models,
+    plain_documents,
+    plain_training,
+)
+
+
+def create_app(settings: GatewaySettings) -> FastAPI:
+    """Return the gateway. It opens nothing before it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        database = Database(settings.database_url)
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=settings.connect_timeout, sock_read=settings.first_byte_timeout
+        )
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
+            app.state.services = _services(settings, database, session)
+            key = settings.api_key.get_secret_value()
+            await app.state.services.keys.ensure_administrator(key, settings.api_key_file)
+            yield
+        await database.close()
+
+    app = create_service(
+        "Tunesmith gateway",
+        settings,
+        lifespan,
+        [module.router for module in _ENDPOINTS],
+        checks={
+            "database": lambda app: app.state.services.database.check(),
+            "model server": lambda app: app.state.services.ollama.check("/api/version"),
+            "rag-service": lambda app: app.state.services.rag.check("/health"),
+            "finetune-worker": lambda app: app.state.services.worker.check("/health"),
+        },
+    )
+    app.add_middleware(BodyLimit, limit=settings.body_limit_mb * _MIB, upload_limit=settings.upload_limit_mb * _MIB)
+    app.add_exception_handler(ClientDisconnect, _gone)
+    return app
+
+
+def _services(settings: GatewaySettings, database: Database, session: aiohttp.ClientSession) -> Services:
+    shown = {"authorization": service_headers(settings, "")["authorization"]}
+    backend = Upstream("model server", settings.ollama_host, session, {})
+    rag = Upstream("rag-service", settings.rag_url, session, shown)
+    worker = Upstream("finetune-worker", settings.worker_url, session, shown)
+    files = FileService(database, FileStore(settings.files_path), settings.upload_limit_mb * _MIB)
+    models = ModelService(database, backend)
+    documents = DocumentService(rag, files)
+    sessions = SessionService(database)
+    return Services(
+        settings=settings,
+        database=database,
+        keys=KeyService(database),
+        files=files,
+        models=models,
+        documents=documents,
+        sessions=sessions,
+        chat=ChatService(backend, models, sessions, documents),
+        ollama=backend,
+        rag=rag,
+        worker=worker,
+    )
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """Nobody reads this answer: the client left. 499 is what the log shows, as nginx would."""
+    return Response(status_code=499)

@@ -1,0 +1,184 @@
+"""One turn of a chat: history and document excerpts around a question, the model's answer, citations, and the record.
+
+The plain routes generate over Ollama's native API, which knows every option of llama.cpp; the OpenAI routes use
+`prepare`, `cite` and `remember` around a relay to Ollama's `/v1`.
+"""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import orjson
+
+from tunesmith_gateway.citations import Chunk, Citation, cite
+from tunesmith_gateway.documents import DocumentService, Retrieval
+from tunesmith_gateway.models import ModelService
+from tunesmith_gateway.prompts import grounded
+from tunesmith_gateway.sessions import SessionService
+from tunesmith_gateway.upstream import Upstream, answered_error, connection_error
+from tunesmith_shared.errors import BadRequest, TunesmithError, UpstreamFailed
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a turn starts from. `messages` are the client's own, the last one the user's; `session_id` is checked."""
+
+    owner: str
+    model: str
+    messages: list[Json]
+    session_id: str | None = None
+    documents: list[str] = field(default_factory=list)
+    vector_store_ids: list[str] = field(default_factory=list)
+    retrieval: Retrieval | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A question that is ready for the model: `messages` with history and excerpts, and what they were made from."""
+
+    question: Question
+    messages: list[Json]
+    chunks: list[Chunk]
+
+    @property
+    def model(self) -> str:
+        """The model that answers."""
+        return self.question.model
+
+    def cite(self, answer: str) -> list[Citation]:
+        """Return the pages that `answer` rests on."""
+        return cite(answer, self.chunks)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """A whole answer with its token counts."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def usage(self) -> Json:
+        """The counts in OpenAI's shape."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.prompt_tokens + self.completion_tokens,
+        }
+
+
+class ChatService:
+    """Turns: what goes before the model, and what follows."""
+
+    def __init__(
+        self, ollama: Upstream, models: ModelService, sessions: SessionService, documents: DocumentService
+    ) -> None:
+        self._ollama = ollama
+        self._models = models
+        self._sessions = sessions
+        self._documents = documents
+
+    async def prepare(self, question: Question) -> Turn:
+        """Load the session's history and find excerpts. Raises `NotFound` for documents that are not there."""
+        history: list[Json] = []
+        if question.session_id is not None:
+            rows = await self._sessions.history(question.owner, question.session_id)
+            history = [{"role": row.role, "content": row.content} for row in rows]
+        messages = _after_system(question.messages, history)
+        if not question.documents and not question.vector_store_ids:
+            return Turn(question, messages, [])
+        chunks = await self._find(question)
+        asked = text_of(messages[-1])
+        return Turn(question, [*messages[:-1], {**messages[-1], "content": grounded(asked, chunks)}], chunks)
+
+    async def remember(self, turn: Turn, answer: str) -> None:
+        """Store the user's words and the answer in the turn's session, when it has one."""
+        question = turn.question
+        if question.session_id is None:
+            return
+        new = [(message["role"], text_of(message)) for message in question.messages if message["role"] == "user"]
+        await self._sessions.append(question.owner, question.session_id, question.model, [*new, ("assistant", answer)])
+
+    async def generate(self, turn: Turn, options: Json) -> AsyncGenerator[str | Generated]:
+        """Yield the answer's pieces as the model makes them, and at the end the whole `Generated`.
+
+        The request to the model ends when the iterator is closed. Nothing is cut: a prompt that does not fit the
+        model's context raises `BadRequest`.
+        """
+        body = {
+            "model": turn.model,
+            "messages": turn.messages,
+            "options": options,
+            "stream": True,
+            "truncate": False,
+        }
+        pieces: list[str] = []
+        try:
+            async with self._ollama.session.post(
+                f"{self._ollama.url}/api/chat",
+                data=orjson.dumps(body),
+                headers={**self._ollama.for_owner(turn.question.owner), "content-type": "application/json"},
+            ) as answer:
+                if answer.status >= 400:
+                    raise await self._refused(turn, answer)
+                async for line in answer.content:
+                    part = _part(line)
+                    if piece := part["message"]["content"]:
+                        pieces.append(piece)
+                        yield piece
+                    if part["done"]:
+                        yield Generated("".join(pieces), part.get("prompt_eval_count", 0), part.get("eval_count", 0))
+                        return
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise connection_error("model server", error) from error
+        raise UpstreamFailed("The model's process ended before the answer was whole. Send the request again.")
+
+    async def _refused(self, turn: Turn, answer: aiohttp.ClientResponse) -> TunesmithError:
+        if answer.status == 404:
+            return await self._models.unknown(turn.question.owner, turn.model)
+        return answered_error("model server", answer.status, await answer.read(), answer.headers.get("retry-after"))
+
+    async def _find(self, question: Question) -> list[Chunk]:
+        asked, how = text_of(question.messages[-1]), question.retrieval
+        if how is None:
+            raise ValueError("a question about documents needs a retrieval")
+        chunks: list[Chunk] = []
+        if question.documents:
+            chunks += await self._documents.search_model(question.owner, question.model, question.documents, asked, how)
+        for store in question.vector_store_ids:
+            chunks += await self._documents.search(question.owner, store, asked, how)
+        return chunks[: how.k] if len(question.vector_store_ids) < 2 else _best(chunks, how.k)
+
+
+def text_of(message: Json) -> str:
+    """Return a message's text, also of content in parts. Raises `BadRequest` when it has none."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    parts = [part.get("text", "") for part in content or () if isinstance(part, dict) and part.get("type") == "text"]
+    if not parts:
+        raise BadRequest("The last message must have text.", param="messages")
+    return "\n".join(parts)
+
+
+def _best(chunks: list[Chunk], k: int) -> list[Chunk]:
+    return sorted(chunks, key=lambda chunk: -chunk.score)[:k]
+
+
+def _after_system(messages: list[Json], history: list[Json]) -> list[Json]:
+    """Put `history` between the system messages and the rest."""
+    lead = 0
+    while lead < len(messages) and messages[lead]["role"] in ("system", "developer"):
+        lead += 1
+    return [*messages[:lead], *history, *messages[lead:]]
+
+
+def _part(line: bytes) -> Json:
+    part: Json = orjson.loads(line)
+    if "error" in part:
+        raise UpstreamFailed(str(part["error"]))
+    return part

@@ -1,0 +1,64 @@
+"""What handlers ask for: the caller, and the services that `app.py` opened."""
+
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from tunesmith_gateway.chat import ChatService
+from tunesmith_gateway.documents import DocumentService
+from tunesmith_gateway.files import FileService
+from tunesmith_gateway.keys import Caller, KeyService
+from tunesmith_gateway.models import ModelService
+from tunesmith_gateway.sessions import SessionService
+from tunesmith_gateway.settings import GatewaySettings
+from tunesmith_gateway.upstream import Upstream
+from tunesmith_shared.database import Database
+from tunesmith_shared.errors import Forbidden, Unauthorized
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that lives as long as the application. `app.py` makes it; `app.state.services` holds it."""
+
+    settings: GatewaySettings
+    database: Database
+    keys: KeyService
+    files: FileService
+    models: ModelService
+    documents: DocumentService
+    sessions: SessionService
+    chat: ChatService
+    ollama: Upstream
+    rag: Upstream
+    worker: Upstream
+
+
+def _services(request: Request) -> Services:
+    return cast(Services, request.app.state.services)
+
+
+GatewayServices = Annotated[Services, Depends(_services)]
+
+
+async def _caller(request: Request, services: GatewayServices) -> Caller:
+    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not secret:
+        raise Unauthorized("An API key is needed: send it as 'Authorization: Bearer <key>'.")
+    return await services.keys.verify(secret.strip())
+
+
+def require(scope: str) -> object:
+    """Return a dependency that gives the caller, or refuses a key that has neither `scope` nor `admin`."""
+
+    async def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+        if not caller.scopes & {scope, "admin"}:
+            raise Forbidden(f"This API key has not the scope '{scope}'.")
+        return caller
+
+    return Depends(check)
+
+
+Chatter = Annotated[Caller, require("chat")]
+Reader = Annotated[Caller, require("documents")]
+Trainer = Annotated[Caller, require("train")]

@@ -1,0 +1,156 @@
+"""Documents on the gateway's side: a model's documents by name, and searching for chunks to answer from.
+
+The rag-service keeps vector stores and their documents; here a model's name becomes its store, and a document's name
+its file.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import UploadFile
+
+from tunesmith_gateway.citations import Chunk
+from tunesmith_gateway.files import FileService
+from tunesmith_gateway.upstream import Upstream
+from tunesmith_shared.errors import BadRequest, NotFound
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """How to search: `k` chunks, and whether the model writes more versions of the question (`queries` in all)."""
+
+    k: int
+    queries: int
+    rewrite_model: str | None = None
+
+
+class DocumentService:
+    """Imports, lists, removes and searches documents through the rag-service."""
+
+    def __init__(self, rag: Upstream, files: FileService) -> None:
+        self._rag = rag
+        self._files = files
+
+    async def import_document(self, owner: str, model: str, upload: UploadFile, wait: float) -> Json:
+        """Ingest an upload for `model` and wait up to `wait` seconds for it.
+
+        Returns the document, `completed` or still `in_progress`. Raises `BadRequest` with the reason when it cannot be
+        read; nothing of it is kept then.
+        """
+        row = await self._files.create(owner, upload, "assistants")
+        store = await self._rag.call("PUT", f"/model_stores/{model}", owner=owner)
+        documents = f"/v1/vector_stores/{store['id']}/files"
+        document = await self._rag.call("POST", documents, owner=owner, body={"file_id": row.id})
+        if document["id"] != row.id:  # the same bytes are a document here already
+            await self._files.delete(owner, row.id)
+        place = f"{documents}/{document['id']}"
+        document = await self._rag.call("GET", place, owner=owner, params={"wait": str(wait)})
+        if document["status"] == "failed":
+            await self._rag.call("DELETE", place, owner=owner)
+            await self._files.delete(owner, document["id"])
+            raise BadRequest(f"{row.filename}: {document['last_error']['message']}", param="file", code="invalid_file")
+        return shown(document, model)
+
+    async def of_model(self, owner: str, model: str) -> list[Json]:
+        """Return the documents of `model`; none when it has no store."""
+        store = await self._store(owner, model)
+        if store is None:
+            return []
+        return [shown(document, model) for document in await self._documents(owner, store)]
+
+    async def delete(self, owner: str, model: str, name: str) -> list[str]:
+        """Remove the document of this name (or file id) and return the ids of its files. Raises `NotFound`."""
+        store = await self._store(owner, model)
+        documents = await self._documents(owner, store) if store else []
+        named = [document for document in documents if name in (document["filename"], document["id"])]
+        if not named or store is None:
+            raise _no_document(name, model, [document["filename"] for document in documents])
+        return [await self._remove(owner, store, document) for document in named]
+
+    async def delete_all(self, owner: str, model: str) -> list[str]:
+        """Remove all documents of `model` and return the ids of their files."""
+        store = await self._store(owner, model)
+        if store is None:
+            return []
+        return [await self._remove(owner, store, document) for document in await self._documents(owner, store)]
+
+    async def search_model(
+        self, owner: str, model: str, names: list[str], question: str, how: Retrieval
+    ) -> list[Chunk]:
+        """Return the chunks of the named documents of `model` that answer `question`, best first."""
+        store = await self._store(owner, model)
+        documents = await self._documents(owner, store) if store else []
+        wanted = set()
+        for name in names:
+            ids = {document["id"] for document in documents if name in (document["filename"], document["id"])}
+            if not ids:
+                raise _no_document(name, model, [document["filename"] for document in documents])
+            wanted |= ids
+        if store is None:
+            return []
+        return await self.search(owner, store, question, how, wanted)
+
+    async def search(
+        self, owner: str, store: str, question: str, how: Retrieval, file_ids: set[str] | None = None
+    ) -> list[Chunk]:
+        """Return the chunks of a vector store that answer `question`, best first; of `file_ids` only, when given."""
+        body: Json = {"query": question, "max_num_results": how.k, "rewrite_query": how.queries > 1}
+        if how.queries > 1:
+            body |= {"queries": how.queries, "rewrite_model": how.rewrite_model}
+        if file_ids:
+            body["filters"] = {"type": "in", "key": "file_id", "value": sorted(file_ids)}
+        page = await self._rag.call("POST", f"/v1/vector_stores/{store}/search", owner=owner, body=body)
+        return [
+            Chunk(
+                file_id=found["file_id"],
+                filename=found["filename"],
+                page=int(found["attributes"]["page"]),
+                text=found["content"][0]["text"],
+                score=found["score"],
+            )
+            for found in page["data"]
+        ]
+
+    async def _store(self, owner: str, model: str) -> str | None:
+        try:
+            return str((await self._rag.call("GET", f"/model_stores/{model}", owner=owner))["id"])
+        except NotFound:
+            return None
+
+    async def _documents(self, owner: str, store: str) -> list[Json]:
+        documents: list[Json] = []
+        params = {"limit": "100"}
+        while True:
+            page = await self._rag.call("GET", f"/v1/vector_stores/{store}/files", owner=owner, params=params)
+            documents += page["data"]
+            if not page["has_more"]:
+                return documents
+            params["after"] = page["last_id"]
+
+    async def _remove(self, owner: str, store: str, document: Json) -> str:
+        await self._rag.call("DELETE", f"/v1/vector_stores/{store}/files/{document['id']}", owner=owner)
+        with suppress(NotFound):  # the file may have been removed through /v1/files before
+            await self._files.delete(owner, document["id"])
+        return str(document["id"])
+
+
+def shown(document: Json, model: str) -> Json:
+    """Return a document as the plain routes show it."""
+    return {
+        "documentName": document["filename"],
+        "file_id": document["id"],
+        "modelName": model,
+        "status": document["status"],
+        "bytes": document["usage_bytes"],
+        "progress": document.get("progress", {}),
+        "last_error": document["last_error"],
+        "created_at": document["created_at"],
+    }
+
+
+def _no_document(name: str, model: str, there: list[str]) -> NotFound:
+    listed = ", ".join(sorted(set(there))) or "none; import one with POST /importDocument"
+    return NotFound(f"{model} has no document '{name}'. Its documents: {listed}.", param="documents")

@@ -1,0 +1,1 @@
+"""The three dialects. Handlers translate; the services in the parent package decide."""

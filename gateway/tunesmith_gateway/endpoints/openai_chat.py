@@ -1,0 +1,125 @@
+"""OpenAI's dialect: chat completions.
+
+A request without our extensions is relayed to Ollama's `/v1`, its bytes untouched. One with `session_id`, `documents`
+or `vector_store_ids` gets history and excerpts put before the model, and citations and the session behind the answer.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tunesmith_gateway.chat import Question, Turn
+from tunesmith_gateway.dependencies import Chatter, GatewayServices, Services
+from tunesmith_gateway.disconnect import while_connected
+from tunesmith_gateway.documents import Retrieval
+from tunesmith_gateway.endpoints.openai_models import model_of, read_json, relay_to_v1
+from tunesmith_gateway.keys import Caller
+from tunesmith_gateway.sessions import checked_session_id
+from tunesmith_gateway.sse import DONE, event, read_events
+from tunesmith_shared.errors import BadRequest, TunesmithError, Unsupported, openai_body
+
+router = APIRouter(prefix="/v1", tags=["openai"])
+
+_EXTENSIONS = ("session_id", "documents", "vector_store_ids", "retrieval", "self_consistency")
+
+
+class RetrievalOptions(BaseModel):
+    """How to look into the documents."""
+
+    model_config = ConfigDict(extra="forbid")
+    k: int | None = Field(default=None, ge=1, le=20)
+    queries: int = Field(default=3, ge=1, le=8)
+
+
+class Extensions(BaseModel):
+    """What a chat request may carry beyond OpenAI's fields."""
+
+    session_id: str | None = None
+    documents: list[str] = Field(default_factory=list)
+    vector_store_ids: list[str] = Field(default_factory=list)
+    retrieval: RetrievalOptions = RetrievalOptions()
+
+
+@router.post("/chat/completions", response_model=None)
+async def chat_completions(request: Request, services: GatewayServices, caller: Chatter) -> Response:
+    """Answer a conversation, whole or as a stream."""
+    body = await read_json(request)
+    if not any(body.get(name) is not None for name in _EXTENSIONS):
+        return await relay_to_v1(request, services, caller, "/v1/chat/completions", body)
+    turn = await _prepare(services, caller, body)
+    upstream_body = {key: value for key, value in body.items() if key not in _EXTENSIONS} | {"messages": turn.messages}
+    if body.get("stream"):
+        return StreamingResponse(_streamed(services, turn, upstream_body), media_type="text/event-stream")
+    return JSONResponse(await while_connected(request, _whole(services, turn, upstream_body)))
+
+
+async def _prepare(services: Services, caller: Caller, body: dict[str, Any]) -> Turn:
+    if body.get("self_consistency") is not None or body.get("n", 1) != 1:
+        raise Unsupported("self_consistency and n > 1 cannot be combined with sessions or documents here.", param="n")
+    try:
+        extensions = Extensions.model_validate({name: body[name] for name in _EXTENSIONS if body.get(name) is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise BadRequest(f"{place}: {first['msg']}", param=place) from error
+    messages = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("messages must be a list with at least one message.", param="messages")
+    model = await services.models.require(caller.owner, model_of(body))
+    options = extensions.retrieval
+    return await services.chat.prepare(
+        Question(
+            owner=caller.owner,
+            model=model,
+            messages=messages,
+            session_id=checked_session_id(extensions.session_id) if extensions.session_id is not None else None,
+            documents=extensions.documents,
+            vector_store_ids=extensions.vector_store_ids,
+            retrieval=Retrieval(options.k or services.settings.chunks_per_answer, options.queries, model),
+        )
+    )
+
+
+async def _whole(services: Services, turn: Turn, body: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = await services.ollama.call(
+        "POST", "/v1/chat/completions", owner=turn.question.owner, body=body
+    )
+    message = answer["choices"][0]["message"]
+    text = message.get("content") or ""
+    message["annotations"] = _annotations(turn, text)
+    answer["tunesmith"] = _extras(turn)
+    await services.chat.remember(turn, text)
+    return answer
+
+
+async def _streamed(services: Services, turn: Turn, body: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Pass the chunks on, then one more with the citations, then the end mark."""
+    pieces: list[str] = []
+    last: dict[str, Any] = {}
+    try:
+        async for content in read_events(services.ollama, "/v1/chat/completions", turn.question.owner, body):
+            last = orjson.loads(content)
+            pieces.extend(choice.get("delta", {}).get("content") or "" for choice in last.get("choices", ()))
+            yield event(content)
+    except TunesmithError as error:
+        yield event(orjson.dumps(openai_body(error)))
+        return
+    text = "".join(pieces)
+    await services.chat.remember(turn, text)
+    delta = {"index": 0, "delta": {"annotations": _annotations(turn, text)}, "finish_reason": None}
+    head = {key: last[key] for key in ("id", "object", "created", "model") if key in last}
+    yield event(orjson.dumps({**head, "choices": [delta], "tunesmith": _extras(turn)}))
+    yield event(DONE)
+
+
+def _annotations(turn: Turn, text: str) -> list[dict[str, Any]]:
+    return [{"type": "file_citation", **asdict(citation)} for citation in turn.cite(text)]
+
+
+def _extras(turn: Turn) -> dict[str, Any]:
+    return {"session_id": turn.question.session_id, "omitted_messages": 0}

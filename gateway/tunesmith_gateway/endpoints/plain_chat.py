@@ -1,0 +1,192 @@
+"""The plain dialect: one request, one answer, for curl and scripts: generating, embedding, sessions."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
+
+from tunesmith_gateway.chat import Generated, Question, Turn
+from tunesmith_gateway.dependencies import Chatter, GatewayServices, Services
+from tunesmith_gateway.disconnect import while_connected
+from tunesmith_gateway.documents import Retrieval
+from tunesmith_gateway.keys import Caller
+from tunesmith_gateway.sessions import checked_session_id
+from tunesmith_gateway.sse import DONE, event
+from tunesmith_shared.errors import BadRequest, TunesmithError, Unsupported, UpstreamFailed, openai_body
+
+router = APIRouter(tags=["plain"])
+
+# llama.cpp's names in `params`, and the request's own, to Ollama's.
+_OPTIONS = {
+    "n_predict": "num_predict",
+    "max_new_tokens": "num_predict",
+    "temp": "temperature",
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "stop": "stop",
+    "repeat_penalty": "repeat_penalty",
+    "repetition_penalty": "repeat_penalty",
+    "ctx_size": "num_ctx",
+    "seed": "seed",
+}
+
+
+class GenerateRequest(BaseModel):
+    """The body of `/generate` and `/agenerate`. `params` takes the options under llama.cpp's names."""
+
+    model_config = ConfigDict(extra="forbid")
+    prompt: Annotated[str, Field(min_length=1, validation_alias=AliasChoices("prompt", "user_message"))]
+    model: str | None = None
+    system: str | None = None
+    session_id: str | None = None
+    documents: list[str] = Field(default_factory=list)
+    max_new_tokens: Annotated[int, Field(ge=1)] | None = None
+    temperature: Annotated[float, Field(ge=0, le=5)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=0, le=5)] | None = None
+    seed: int | None = None
+    stop: list[str] | str | None = None
+    self_consistency: dict[str, Any] | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    def options(self) -> dict[str, Any]:
+        """Return the options under Ollama's names; the request's own fields win over `params`."""
+        unknown = sorted(set(self.params) - set(_OPTIONS))
+        if unknown:
+            known = ", ".join(sorted(_OPTIONS))
+            raise BadRequest(f"Unknown in params: {', '.join(unknown)}. Known are: {known}.", param="params")
+        own = self.model_dump(include=set(_OPTIONS), exclude_none=True)
+        options = {_OPTIONS[name]: value for name, value in {**self.params, **own}.items()}
+        if isinstance(options.get("stop"), str):
+            options["stop"] = [options["stop"]]
+        return options
+
+
+class SessionRequest(BaseModel):
+    """Names a session."""
+
+    session_id: str
+
+
+class EmbeddingRequest(BaseModel):
+    """A text to embed."""
+
+    text: Annotated[str, Field(min_length=1)]
+    model: str = "all-minilm"
+
+
+@router.post("/generate")
+async def generate(
+    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Chatter
+) -> dict[str, Any]:
+    """Answer a prompt."""
+    turn = await _prepare(services, caller, wanted)
+    return await while_connected(request, _whole(services, turn, wanted.options()))
+
+
+@router.post("/agenerate")
+async def agenerate(wanted: GenerateRequest, services: GatewayServices, caller: Chatter) -> StreamingResponse:
+    """Answer a prompt as a stream: `{"response": piece}` events, then the whole answer as `/generate` gives it."""
+    turn = await _prepare(services, caller, wanted)
+    return StreamingResponse(_streamed(services, turn, wanted.options()), media_type="text/event-stream")
+
+
+@router.post("/embeddings")
+async def embeddings(wanted: EmbeddingRequest, services: GatewayServices, caller: Chatter) -> dict[str, Any]:
+    """Embed a text."""
+    model = await services.models.require(caller.owner, wanted.model)
+    body = {"model": model, "input": wanted.text, "truncate": False}
+    answer = await services.ollama.call("POST", "/api/embed", owner=caller.owner, body=body)
+    return {"embedding": answer["embeddings"][0], "model": model}
+
+
+@router.get("/sessions")
+async def sessions(services: GatewayServices, caller: Chatter) -> dict[str, Any]:
+    """List the caller's sessions."""
+    rows = await services.sessions.recent(caller.owner)
+    return {
+        "sessions": [
+            {"session_id": row.id, "model": row.model, "created_at": row.created_at, "updated_at": row.updated_at}
+            for row in rows
+        ]
+    }
+
+
+@router.get("/sessions/{session_id}")
+async def session(session_id: str, services: GatewayServices, caller: Chatter) -> dict[str, Any]:
+    """Show a session's messages."""
+    row = await services.sessions.get(caller.owner, session_id)
+    messages = await services.sessions.history(caller.owner, session_id)
+    return {
+        "session_id": row.id,
+        "model": row.model,
+        "messages": [{"role": m.role, "content": m.content, "created_at": m.created_at} for m in messages],
+    }
+
+
+@router.delete("/clear_session")
+async def clear_session(
+    services: GatewayServices, caller: Chatter, wanted: SessionRequest | None = None, session_id: str | None = None
+) -> dict[str, Any]:
+    """Forget a session. The id comes in the query or as JSON."""
+    identifier = session_id or (wanted.session_id if wanted else None)
+    if not identifier:
+        raise BadRequest("Name the session to clear.", param="session_id")
+    deleted = await services.sessions.clear(caller.owner, identifier)
+    return {"status": "Session cleared", "session_id": identifier, "deleted_messages": deleted}
+
+
+async def _prepare(services: Services, caller: Caller, wanted: GenerateRequest) -> Turn:
+    if wanted.self_consistency is not None:
+        raise Unsupported("self_consistency is not offered yet.", param="self_consistency")
+    model = await services.models.require(caller.owner, wanted.model or services.settings.default_model)
+    lead = [{"role": "system", "content": wanted.system}] if wanted.system else []
+    return await services.chat.prepare(
+        Question(
+            owner=caller.owner,
+            model=model,
+            messages=[*lead, {"role": "user", "content": wanted.prompt}],
+            session_id=checked_session_id(wanted.session_id),
+            documents=wanted.documents,
+            retrieval=Retrieval(services.settings.chunks_per_answer, 3, model),
+        )
+    )
+
+
+async def _whole(services: Services, turn: Turn, options: dict[str, Any]) -> dict[str, Any]:
+    async with aclosing(services.chat.generate(turn, options)) as parts:
+        async for part in parts:
+            if isinstance(part, Generated):
+                return await _finished(services, turn, part)
+    raise UpstreamFailed("The model gave no answer.")
+
+
+async def _streamed(services: Services, turn: Turn, options: dict[str, Any]) -> AsyncIterator[bytes]:
+    try:
+        async with aclosing(services.chat.generate(turn, options)) as parts:
+            async for part in parts:
+                if isinstance(part, Generated):
+                    yield event(orjson.dumps({**await _finished(services, turn, part), "done": True}))
+                else:
+                    yield event(orjson.dumps({"response": part, "done": False}))
+        yield event(DONE)
+    except TunesmithError as error:
+        yield event(orjson.dumps(openai_body(error)))
+
+
+async def _finished(services: Services, turn: Turn, answer: Generated) -> dict[str, Any]:
+    await services.chat.remember(turn, answer.text)
+    citations = [{k: v for k, v in asdict(c).items() if k != "index"} for c in turn.cite(answer.text)]
+    return {
+        "response": answer.text,
+        "session_id": turn.question.session_id,
+        "model": turn.model,
+        "citations": citations,
+        "usage": answer.usage,
+    }

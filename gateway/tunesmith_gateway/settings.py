@@ -1,0 +1,25 @@
+"""The gateway's settings, beside those that every service has."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from tunesmith_shared.settings import ServiceSettings
+
+
+class GatewaySettings(ServiceSettings):
+    """Read once, at the start. Sizes are in MiB, times in seconds."""
+
+    api_key: SecretStr = Field(default=SecretStr(""), description="The first administrator key; made when absent.")
+    default_model: str = Field(default="smollm2:135m", description="What plain requests without a model get.")
+    upload_limit_mb: int = Field(default=1024, ge=1)
+    body_limit_mb: int = Field(default=32, ge=1, description="The largest body that is no upload.")
+    connect_timeout: float = Field(default=5.0, gt=0)
+    first_byte_timeout: float = Field(default=600.0, gt=0, description="Loading a model and reading the prompt count.")
+    import_wait: float = Field(default=60.0, ge=0, description="How long /importDocument waits before it answers 202.")
+    chunks_per_answer: int = Field(default=4, ge=1, le=20, description="How many chunks a grounded prompt holds.")
+
+    @property
+    def api_key_file(self) -> Path:
+        """Where a key that the gateway made is kept for the local console and command line."""
+        return self.data_dir / "secrets" / "api_key"
