@@ -1,8 +1,10 @@
-"""Logs: one line an event, for people (`text`) or machines (`json`). Prompts, documents and keys are never logged."""
+"""Logs: one line an event, for people (`text`, to which the runner adds the time) or machines (`json`).
+
+Prompts, documents and keys are never logged.
+"""
 
 import logging
 import sys
-import time
 from contextvars import ContextVar
 
 import orjson
@@ -13,8 +15,7 @@ request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        line = f"{clock} {record.levelname.lower():7} {record.getMessage()}"
+        line = f"{record.levelname.lower():7} {record.getMessage()}"
         fields = " ".join(f"{key}={value}" for key, value in getattr(record, "fields", {}).items())
         line = f"{line} {fields}" if fields else line
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line

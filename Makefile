@@ -1,0 +1,24 @@
+# Every command that a person needs; the README says what each prints.
+.PHONY: run demo test lint setup lock
+.DEFAULT_GOAL := run
+
+PYTHON = .venv/bin/python
+
+run: setup ## sets everything up, starts the platform, prints the address, an API key and three lines to try
+	@$(PYTHON) scripts/run.py
+
+demo: setup ## walks the whole story on real input; PDF=path takes another document
+	@$(PYTHON) scripts/demo.py $(if $(PDF),--pdf "$(PDF)")
+
+test: setup lint ## sets everything up, runs all tests
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint: setup
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	@$(PYTHON) scripts/typecheck.py
+
+setup: ## makes .venv from the lock; does nothing when it is up to date
+	@scripts/setup.sh
+
+lock: setup ## writes requirements/tunesmith.lock anew from the pyproject files
+	@scripts/lock.sh
