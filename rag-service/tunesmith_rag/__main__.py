@@ -1,0 +1,10 @@
+"""`python -m tunesmith_rag`: run the rag-service."""
+
+from tunesmith_rag.app import create_app
+from tunesmith_rag.settings import RagSettings
+from tunesmith_shared.app import serve
+from tunesmith_shared.settings import load_settings
+
+if __name__ == "__main__":
+    settings = load_settings(RagSettings)
+    serve(create_app(settings), settings.rag_host, settings.rag_port)

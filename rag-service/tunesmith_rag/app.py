@@ -1,0 +1,85 @@
+"""The application: what it opens, in which order, and closes again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import anyio
+from fastapi import FastAPI
+
+from tunesmith_rag import endpoints, jobs, runtime
+from tunesmith_rag.chroma import open_index
+from tunesmith_rag.embed import OllamaEmbedder
+from tunesmith_rag.resources import Resources
+from tunesmith_rag.retrieve import Retriever
+from tunesmith_rag.rewrite import Rewriter
+from tunesmith_rag.service import VectorStores
+from tunesmith_rag.settings import RagSettings
+from tunesmith_shared import durable
+from tunesmith_shared.app import create_service
+from tunesmith_shared.database import Database
+from tunesmith_shared.files import FileStore
+
+
+def create_app(settings: RagSettings) -> FastAPI:
+    """Return the rag-service's application; nothing is opened before it starts."""
+    return create_service(
+        "rag-service",
+        settings,
+        _lifespan,
+        [endpoints.router],
+        checks={"database": _check_database, "index": _check_index},
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: RagSettings = app.state.settings
+    async with AsyncExitStack() as stack:
+        database = Database(settings.database_url)
+        stack.push_async_callback(database.close)
+        index = await anyio.to_thread.run_sync(open_index, settings.chroma_url, settings.data_dir)
+        stack.push_async_callback(anyio.to_thread.run_sync, index.close)
+        embedder = OllamaEmbedder(settings.ollama_host, settings.embedding_max_tokens)
+        stack.push_async_callback(embedder.close)
+        rewriter = Rewriter(settings.ollama_host, settings.rewrite_count, settings.rewrite_seconds)
+        stack.push_async_callback(rewriter.close)
+        resources = Resources(settings, database, FileStore(settings.files_path), index, embedder)
+        retriever = Retriever(
+            database,
+            index,
+            embedder,
+            rewriter,
+            patience=settings.query_wait_seconds,
+            closest=settings.rewrite_min_similarity,
+        )
+        app.state.resources = resources
+        app.state.vector_stores = VectorStores(resources, retriever)
+        await stack.enter_async_context(_workflows(resources))
+        yield
+
+
+@asynccontextmanager
+async def _workflows(resources: Resources) -> AsyncIterator[None]:
+    """Run DBOS on this event loop: it adopts the loop in which it is launched, and the database belongs to it."""
+    runtime.use(resources)
+    durable.launch(resources.settings, "rag")
+    await jobs.open_queue(resources.settings.ingestions)
+    watcher = asyncio.create_task(jobs.watch(resources))
+    try:
+        yield
+    finally:
+        watcher.cancel()
+        with suppress(asyncio.CancelledError):
+            await watcher
+        await runtime.interrupt()
+        # In a thread: it waits for threads that wait for this loop.
+        await anyio.to_thread.run_sync(durable.shut_down)
+
+
+async def _check_database(app: FastAPI) -> None:
+    await app.state.resources.database.check()
+
+
+async def _check_index(app: FastAPI) -> None:
+    await app.state.resources.index.check()

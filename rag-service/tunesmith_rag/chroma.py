@@ -1,0 +1,91 @@
+"""Where Chroma runs, chosen in one place: in this process on a folder that it alone owns, or a server."""
+
+import fcntl
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+import chromadb
+from chromadb.api import ClientAPI
+from chromadb.api.client import Client
+from chromadb.config import Settings
+
+from tunesmith_rag.index import ChunkIndex
+from tunesmith_shared.errors import Conflict
+
+_SERVER_PORT = 8000
+
+
+def open_index(chroma_url: str, data_dir: Path) -> ChunkIndex:
+    """Connect to the Chroma server at `chroma_url`, or open `<data_dir>/chroma` when there is none.
+
+    Raises `Conflict` when another process has the folder open: Chroma's files do not survive two writers.
+    """
+    if chroma_url:
+        return ChunkIndex(_server(chroma_url), close=lambda: None)
+    folder = data_dir / "chroma"
+    lock = _own(data_dir / "chroma.lock", folder)
+    try:
+        remove_leftovers(folder)
+        client = chromadb.PersistentClient(folder, settings=_settings())
+        assert isinstance(client, Client)  # noqa: S101 - what its constructor returns
+    except BaseException:
+        lock.close()
+        raise
+
+    def close() -> None:
+        client.close()
+        lock.close()
+
+    return ChunkIndex(client, close)
+
+
+def _server(url: str) -> ClientAPI:
+    parts = urlsplit(url)
+    secure = parts.scheme == "https"
+    port = parts.port or (443 if secure else _SERVER_PORT)
+    return chromadb.HttpClient(parts.hostname or "localhost", port, ssl=secure, settings=_settings())
+
+
+def _settings() -> Settings:
+    return Settings(anonymized_telemetry=False)
+
+
+def _own(path: Path, folder: Path) -> IO[str]:
+    """Lock the folder for this process. The system drops the lock when the process ends, however it ends."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.open("a+")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.seek(0)
+        owner = lock.read().strip() or "unknown"
+        lock.close()
+        raise Conflict(
+            f"The vector database in {folder} is in use by process {owner}, and only one process may write to it. "
+            "Stop that process, or run Chroma as a server and set TUNESMITH_CHROMA_URL.",
+            code="index_in_use",
+        ) from error
+    lock.truncate(0)
+    lock.write(str(os.getpid()))
+    lock.flush()
+    return lock
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the files of deleted collections, which Chroma 1.5 leaves behind. Only while the folder is not open."""
+    database = folder / "chroma.sqlite3"
+    if not database.exists():
+        return
+    candidates = [entry for entry in folder.iterdir() if entry.is_dir()]
+    with closing(sqlite3.connect(database)) as connection:
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'segments'").fetchone():
+            return
+        used = {row[0] for row in connection.execute("SELECT id FROM segments")}
+    for entry in candidates:
+        if entry.name not in used:
+            shutil.rmtree(entry, ignore_errors=True)

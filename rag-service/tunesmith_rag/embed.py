@@ -1,0 +1,124 @@
+"""Vectors for texts, behind one Protocol: through Ollama's API, with room for other ways to run the same model."""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import httpx
+import ollama
+
+from tunesmith_rag.tokens import SPECIAL_TOKENS, TokenCounter, token_counter
+from tunesmith_shared.errors import Unavailable, UpstreamFailed
+
+_logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+_REQUEST_SECONDS = 300.0
+_PASSING = {404, 408, 429, 502, 503, 504}
+"""Answers after which the same request can succeed; 404 is a model that is still being prepared."""
+
+Answer = TypeVar("Answer")
+
+Vector = list[float]
+
+
+@dataclass(frozen=True)
+class EmbeddingModel:
+    """What is known about a model: the longest text it takes in its own tokens, and how to count them."""
+
+    name: str
+    max_tokens: int
+    count: TokenCounter
+
+
+class Embedder(Protocol):
+    """Makes vectors. `patience` is how many seconds a call may wait for a model that is still being prepared."""
+
+    async def model(self, name: str, patience: float) -> EmbeddingModel:
+        """Return what is known about the embedding model `name`."""
+
+    async def embed(self, name: str, texts: Sequence[str], patience: float) -> list[Vector]:
+        """Return one vector a text, in order. No text is cut: one that is too long is an error."""
+
+    async def close(self) -> None:
+        """Release connections."""
+
+
+class OllamaEmbedder:
+    """Embeds through `/api/embed` of whatever answers Ollama's API at `host`."""
+
+    def __init__(self, host: str, max_tokens: int) -> None:
+        self._client = ollama.AsyncClient(host=host, timeout=_REQUEST_SECONDS)
+        self._http = httpx.AsyncClient(base_url=host, timeout=_REQUEST_SECONDS)
+        self._max_tokens = max_tokens
+        self._models: dict[str, EmbeddingModel] = {}
+
+    async def model(self, name: str, patience: float) -> EmbeddingModel:
+        """Describe `name` from what the server shows about it; asked once, then remembered."""
+        if name not in self._models:
+            info = await _patiently(lambda: self._show(name), name, patience)
+            context = next((v for k, v in info.items() if k.endswith(".context_length")), self._max_tokens)
+            longest = min(self._max_tokens, int(context)) - SPECIAL_TOKENS
+            self._models[name] = EmbeddingModel(name, longest, token_counter(info))
+        return self._models[name]
+
+    async def embed(self, name: str, texts: Sequence[str], patience: float) -> list[Vector]:
+        """Embed `texts` in one request; raises `UpstreamFailed` for an answer that cannot be stored."""
+        if not texts:
+            return []
+        answer = await _patiently(lambda: self._client.embed(name, list(texts), truncate=False), name, patience)
+        vectors = [list(vector) for vector in answer.embeddings]
+        if len(vectors) != len(texts) or any(not _usable(vector, vectors[0]) for vector in vectors):
+            raise UpstreamFailed(f"The embedding model {name} gave vectors that cannot be used. Load the model again.")
+        return vectors
+
+    async def close(self) -> None:
+        """Close the connections to the server."""
+        await self._http.aclose()
+        await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def _show(self, name: str) -> dict[str, Any]:
+        # The client library has no `verbose`, without which the vocabulary is left out.
+        response = await self._http.post("/api/show", json={"model": name, "verbose": True})
+        if response.is_error:
+            raise ollama.ResponseError(response.text, response.status_code)
+        info: dict[str, Any] = response.json().get("model_info") or {}
+        return info
+
+
+def _usable(vector: Vector, first: Vector) -> bool:
+    return len(vector) == len(first) > 0 and all(map(math.isfinite, vector))
+
+
+async def _patiently(call: Callable[[], Awaitable[Answer]], name: str, patience: float) -> Answer:
+    """Repeat `call` while the server is starting, busy or has not got the model yet, for `patience` seconds.
+
+    Raises `Unavailable` when the time is over and `UpstreamFailed` for what waiting does not mend.
+    """
+    clock = asyncio.get_running_loop().time
+    deadline, pause = clock() + patience, _FIRST_PAUSE
+    while True:
+        try:
+            return await call()
+        except (ConnectionError, httpx.TransportError, ollama.ResponseError) as error:
+            if isinstance(error, ollama.ResponseError) and error.status_code not in _PASSING:
+                raise UpstreamFailed(f"The embedding model {name} refused: {error.error}") from error
+            if clock() + pause > deadline:
+                raise _gave_up(error, name) from error
+            _logger.info("waiting for the embedding model %s: %s", name, error)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _gave_up(error: Exception, name: str) -> Unavailable:
+    if isinstance(error, ollama.ResponseError) and error.status_code == 404:
+        return Unavailable(
+            f"The embedding model {name} is not there. Load it (`ollama pull {name}`), or wait when the platform is "
+            "preparing it at its first start.",
+            code="embedding_model_missing",
+            retry_after=5,
+        )
+    return Unavailable(f"The model server does not answer for the embedding model {name}. Try again.", retry_after=5)

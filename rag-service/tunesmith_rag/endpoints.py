@@ -1,0 +1,132 @@
+"""The routes: OpenAI's vector stores, and the store of a model. Every one needs the service token and the owner."""
+
+from typing import Annotated, Any, Literal, cast
+
+from fastapi import APIRouter, Depends, Query, Request
+
+from tunesmith_rag.retrieve import Results
+from tunesmith_rag.schemas import AttachFile, CreateStore, SearchBody, document_object, store_object
+from tunesmith_rag.service import Part, Status, StoreState, VectorStores
+from tunesmith_shared.auth import Owner
+
+Json = dict[str, Any]
+
+router = APIRouter(tags=["vector stores"])
+
+
+def _service(request: Request) -> VectorStores:
+    return cast("VectorStores", request.app.state.vector_stores)
+
+
+def _part(
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    after: str | None = None,
+    order: Literal["asc", "desc"] = "desc",
+) -> Part:
+    return Part(limit, after, order == "desc")
+
+
+Service = Annotated[VectorStores, Depends(_service)]
+Wanted = Annotated[Part, Depends(_part)]
+Wait = Annotated[float, Query(ge=0, le=300, description="Seconds to wait for the ingestion to end before answering.")]
+
+
+@router.post("/v1/vector_stores")
+async def create_store(owner: Owner, service: Service, body: CreateStore) -> Json:
+    """Create a vector store."""
+    return _store(await service.create(owner, body))
+
+
+@router.get("/v1/vector_stores")
+async def list_stores(owner: Owner, service: Service, part: Wanted) -> Json:
+    """List the owner's vector stores."""
+    states, more = await service.list_stores(owner, part)
+    return _list([_store(state) for state in states], more)
+
+
+@router.get("/v1/vector_stores/{store_id}")
+async def get_store(owner: Owner, service: Service, store_id: str) -> Json:
+    """Show a vector store."""
+    return _store(await service.get(owner, store_id))
+
+
+@router.delete("/v1/vector_stores/{store_id}")
+async def delete_store(owner: Owner, service: Service, store_id: str) -> Json:
+    """Delete a vector store with everything in it."""
+    await service.delete(owner, store_id)
+    return {"id": store_id, "object": "vector_store.deleted", "deleted": True}
+
+
+@router.post("/v1/vector_stores/{store_id}/files")
+async def attach_file(owner: Owner, service: Service, store_id: str, body: AttachFile) -> Json:
+    """Add a file to a vector store; its ingestion goes on after the answer."""
+    return document_object(await service.attach(owner, store_id, body))
+
+
+@router.get("/v1/vector_stores/{store_id}/files")
+async def list_files(
+    owner: Owner,
+    service: Service,
+    store_id: str,
+    part: Wanted,
+    status: Annotated[Status | None, Query(alias="filter")] = None,
+) -> Json:
+    """List the files of a vector store; replaced versions are under `filter=cancelled`."""
+    documents, more = await service.list_documents(owner, store_id, status, part)
+    return _list([document_object(document) for document in documents], more)
+
+
+@router.get("/v1/vector_stores/{store_id}/files/{file_id}")
+async def get_file(owner: Owner, service: Service, store_id: str, file_id: str, wait: Wait = 0) -> Json:
+    """Show a file of a vector store and how far its ingestion is, when it has ended or `wait` seconds are over."""
+    return document_object(await service.ended_document(owner, store_id, file_id, wait))
+
+
+@router.delete("/v1/vector_stores/{store_id}/files/{file_id}")
+async def detach_file(owner: Owner, service: Service, store_id: str, file_id: str) -> Json:
+    """Delete a file from a vector store; the upload itself stays."""
+    await service.detach(owner, store_id, file_id)
+    return {"id": file_id, "object": "vector_store.file.deleted", "deleted": True}
+
+
+@router.post("/v1/vector_stores/{store_id}/search")
+async def search(owner: Owner, service: Service, store_id: str, body: SearchBody) -> Json:
+    """Find the chunks that answer a question."""
+    return _results(await service.search(owner, store_id, body))
+
+
+# The names of models have slashes in them.
+@router.put("/model_stores/{model:path}")
+async def ensure_model_store(owner: Owner, service: Service, model: str) -> Json:
+    """Return the vector store for the documents of a model; make it when there is none."""
+    return _store(await service.ensure_of_model(owner, model))
+
+
+@router.get("/model_stores/{model:path}")
+async def get_model_store(owner: Owner, service: Service, model: str) -> Json:
+    """Show the vector store for the documents of a model."""
+    return _store(await service.of_model(owner, model))
+
+
+def _store(state: StoreState) -> Json:
+    return store_object(state.store, state.counts, state.usage_bytes)
+
+
+def _list(data: list[Json], has_more: bool) -> Json:
+    first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
+    return {"object": "list", "data": data, "has_more": has_more, "first_id": first, "last_id": last}
+
+
+def _results(results: Results) -> Json:
+    data = [
+        {
+            "file_id": result.document.file_id,
+            "filename": result.document.filename,
+            "score": round(result.score, 6),
+            "attributes": {**result.document.attributes, "page": result.chunk.page, "index": result.chunk.index},
+            "content": [{"type": "text", "text": result.chunk.text}],
+        }
+        for result in results.data
+    ]
+    page: Json = {"object": "vector_store.search_results.page", "search_query": results.queries, "data": data}
+    return {**page, "has_more": False, "next_page": None, "notes": results.notes}

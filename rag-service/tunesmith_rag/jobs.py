@@ -1,0 +1,88 @@
+"""Start workflows, and see to it that every document in progress has one that is alive."""
+
+import asyncio
+import logging
+
+from dbos import DBOS, SetWorkflowID
+
+from tunesmith_rag import ingest as ingestion
+from tunesmith_rag import remove
+from tunesmith_rag.repository import Documents
+from tunesmith_rag.resources import Resources
+from tunesmith_shared.tables import Document
+
+_logger = logging.getLogger(__name__)
+
+_POLL_SECONDS = 0.2
+_WATCH_SECONDS = 5.0
+_DEAD = {"ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "SUCCESS"}
+
+
+async def open_queue(ingestions: int) -> None:
+    """Take ingestions from the queue, `ingestions` at a time. Call once, after DBOS is launched."""
+    await DBOS.register_queue_async(
+        ingestion.QUEUE,
+        worker_concurrency=ingestions,
+        polling_interval_sec=_POLL_SECONDS,
+        on_conflict="always_update",
+    )
+
+
+async def enqueue(document: Document) -> None:
+    """Have the document ingested; doing it again changes nothing."""
+    with SetWorkflowID(ingestion.workflow_id(document.id)):
+        await DBOS.enqueue_workflow_async(ingestion.QUEUE, ingestion.ingest, document.vector_store_id, document.id)
+
+
+async def remove_documents(store_id: str, document_ids: list[str]) -> None:
+    """Remove documents and wait until nothing of them is left."""
+    handle = await DBOS.start_workflow_async(remove.remove_documents, store_id, document_ids)
+    await handle.get_result()
+
+
+async def remove_store(store_id: str) -> None:
+    """Remove a store and wait until nothing of it is left."""
+    handle = await DBOS.start_workflow_async(remove.remove_store, store_id)
+    await handle.get_result()
+
+
+async def watch(resources: Resources) -> None:
+    """Keep looking for documents in progress that nothing works on, until cancelled.
+
+    One whose request was killed between its row and its workflow is started. One whose ingestion DBOS has given up,
+    since it took the whole process down again and again, is marked failed, so that it never waits for ever.
+    """
+    while True:
+        try:
+            await check_documents(resources)
+        except Exception:  # the database may be away for seconds; this must outlive that
+            _logger.exception("could not look after the documents in progress")
+        await asyncio.sleep(_WATCH_SECONDS)
+
+
+async def check_documents(resources: Resources) -> None:
+    """Look once at every document in progress."""
+    async with resources.database.session() as session:
+        waiting = await Documents(session).of_status("in_progress")
+    for document in waiting:
+        status = await DBOS.get_workflow_status_async(ingestion.workflow_id(document.id))
+        if status is None:
+            await enqueue(document)
+        elif status.status in _DEAD:
+            await _give_up(resources, document)
+
+
+async def _give_up(resources: Resources, document: Document) -> None:
+    """Mark a document failed whose workflow has ended. No effect on one that was completed since it was looked at."""
+    async with resources.database.session() as session:
+        changed = await Documents(session).change(
+            document.id,
+            status="failed",
+            usage_bytes=0,
+            error_code="server_error",
+            error_message="Adding the document stopped the rag-service several times and was given up. Print it as a "
+            "new PDF, or split it, and upload that; the rag-service's log has more.",
+        )
+    if changed:
+        await resources.index.remove_document(document.vector_store_id, document.id)
+        resources.endings.announce(document.id)

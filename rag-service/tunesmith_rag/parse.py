@@ -1,0 +1,116 @@
+"""Read an untrusted document in a child process with limits on memory, time, pages and output.
+
+Whatever a document does to its parser (loop, explode, crash), it happens there: the service gets pages, or a sentence
+for the document's owner. Not promised: that the child has no access to files or the network; it runs as this user.
+"""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tunesmith_rag.pdf import DocumentRefused, Page
+
+_LINE_BYTES = 16 * 2**20
+"""The longest line taken from the child, one page's text in JSON. A printed page has a few KiB."""
+
+
+@dataclass(frozen=True)
+class ParseLimits:
+    """What one document may use. `seconds` is for the whole document; each finished page adds `seconds_per_page`."""
+
+    seconds: float = 45
+    seconds_per_page: float = 0.2
+    memory_mb: int = 1024
+    max_pages: int = 5000
+    max_characters: int = 20_000_000
+
+
+async def parse(path: Path, limits: ParseLimits) -> AsyncGenerator[Page]:
+    """Yield the pages of the document at `path` in order.
+
+    The time limit follows the work: a document that finishes no page, or one in a while, ends within a minute, and a
+    long healthy one goes on. Close the iterator (`contextlib.aclosing`) to end the child early.
+    Raises `DocumentRefused` with what its owner should do.
+    """
+    child = await _start(path, limits)
+    try:
+        async for page in _pages(child, limits):
+            yield page
+    finally:
+        with suppress(ProcessLookupError):
+            child.kill()
+        await child.wait()
+
+
+async def _start(path: Path, limits: ParseLimits) -> Process:
+    given = {
+        "memory_bytes": limits.memory_mb * 2**20,
+        "cpu_seconds": max(1, round(limits.seconds)),
+        "max_pages": limits.max_pages,
+    }
+    # -I: neither the working directory nor the environment of the service decides what the child imports.
+    command = [sys.executable, "-I", "-m", "tunesmith_rag.parse_child", json.dumps(given), str(path)]
+    return await asyncio.create_subprocess_exec(
+        *command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, limit=_LINE_BYTES, start_new_session=True, env={}
+    )
+
+
+async def _pages(child: Process, limits: ParseLimits) -> AsyncIterator[Page]:
+    clock = asyncio.get_running_loop().time
+    deadline, characters = clock() + limits.seconds, 0
+    while True:
+        line = await _next_line(child, deadline - clock(), limits)
+        if line.get("done"):
+            return
+        if "error" in line:
+            raise DocumentRefused(line["code"], _memory(limits) if line["error"] == "memory" else line["error"])
+        page = Page(**line)
+        characters += len(page.text)
+        if characters > limits.max_characters:
+            raise DocumentRefused(
+                "invalid_file",
+                f"The document has more than {limits.max_characters:,} characters of text (reached on page "
+                f"{page.number:,} of {page.total:,}). Split it and upload the parts.",
+            )
+        deadline += limits.seconds_per_page
+        yield page
+
+
+async def _next_line(child: Process, seconds: float, limits: ParseLimits) -> dict[str, Any]:
+    assert child.stdout is not None  # noqa: S101 - started with a pipe
+    try:
+        line = await asyncio.wait_for(child.stdout.readline(), max(0.0, seconds))
+    except TimeoutError as error:
+        raise DocumentRefused(
+            "invalid_file",
+            f"Reading the document took longer than its {limits.seconds:g} seconds and was stopped: it is damaged or "
+            "built in a way that keeps a reader busy. Print it as a new PDF and upload that.",
+        ) from error
+    except ValueError as error:  # the line is longer than the stream's limit
+        raise DocumentRefused(
+            "invalid_file",
+            "One page of the document holds more text than any page can. Print it as a new PDF and upload that.",
+        ) from error
+    if line:
+        parsed: dict[str, Any] = json.loads(line)
+        return parsed
+    # The child died without a word: the memory limit inside C code, the CPU limit, or a crash of the parser.
+    await child.wait()
+    raise DocumentRefused(
+        "invalid_file",
+        "The document could not be read: its reader stopped over it (too much memory or time, or a defect that "
+        "damaged files trigger). Print it as a new PDF, or split it, and upload that.",
+    )
+
+
+def _memory(limits: ParseLimits) -> str:
+    return (
+        f"Reading the document needs more than {limits.memory_mb:,} MiB of memory and was stopped. "
+        "Print it as a new PDF, or split it, and upload that."
+    )

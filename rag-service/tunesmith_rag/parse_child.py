@@ -1,0 +1,48 @@
+"""The child process that reads one untrusted document: `python -m tunesmith_rag.parse_child <limits> <path>`.
+
+It writes one JSON object a line: pages, then `{"done": true}`, or `{"error": ..., "code": ...}`. Limits on memory and
+CPU time are set here before anything of the document is touched; wall time and the amount of output are `parse.py`'s
+business.
+"""
+
+import json
+import resource
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from tunesmith_rag.pdf import DocumentRefused, read_pages
+
+
+def main() -> None:
+    """Read the document that the command line names; leave with 0 whenever the outcome was said on standard output."""
+    limits = json.loads(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (limits["memory_bytes"],) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # nothing here has a reason to write a file
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _allow_cpu(limits["cpu_seconds"])
+    try:
+        for page in read_pages(Path(sys.argv[2]), limits["max_pages"]):
+            _say(asdict(page))
+            # The budget is for one page: when the service dies, a child stuck in a page ends by itself.
+            _allow_cpu(limits["cpu_seconds"])
+        _say({"done": True})
+    except DocumentRefused as refusal:
+        _say({"error": str(refusal), "code": refusal.code})
+    except MemoryError:
+        _say({"error": "memory", "code": "invalid_file"})
+
+
+def _allow_cpu(seconds: int) -> None:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + seconds, hard))
+
+
+def _say(line: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""How an ingestion ends: the document becomes visible, or failed, and what is of no more use is removed."""
+
+import asyncio
+
+from dbos import DBOS
+
+from tunesmith_rag import runtime
+from tunesmith_rag.repository import Documents, Stores
+from tunesmith_shared.tables import Document, VectorStore
+
+_FLOAT_BYTES = 4
+
+
+async def in_progress(document_id: str) -> tuple[Document, VectorStore] | None:
+    """Return a document in progress and its store; None when it was deleted or has ended."""
+    async with runtime.resources().database.session() as session:
+        document = await Documents(session).get(document_id)
+        if document is None or document.status != "in_progress":
+            return None
+        return document, await session.get_one(VectorStore, document.vector_store_id)
+
+
+async def progress(document_id: str, **values: object) -> None:
+    """Record how far the ingestion of a document is, if it is still going on."""
+    async with runtime.resources().database.session() as session:
+        await Documents(session).change(document_id, **values)
+
+
+@DBOS.step()
+async def publish(document_id: str) -> None:
+    """Make the document visible and older versions of it invisible, in one transaction.
+
+    When a newer version was faster, this one is superseded at once. Older versions that failed are forgotten.
+    """
+    async with runtime.resources().database.session() as session:
+        documents = Documents(session)
+        document = await documents.get(document_id)
+        if document is None or document.status != "in_progress":
+            return
+        store = await session.get_one(VectorStore, document.vector_store_id)
+        vectors = (document.chunks_total or 0) * (store.embedding_dimension or 0) * _FLOAT_BYTES
+        versions = await documents.of_name(document)
+        overtaken = any(version.status == "completed" and version.id > document_id for version in versions)
+        status = "superseded" if overtaken else "completed"
+        await documents.change(document_id, status=status, usage_bytes=document.usage_bytes + vectors)
+        older = [version for version in versions if version.id < document_id]
+        await documents.remove([version.id for version in older if version.status == "failed"])
+        for version in older:
+            if version.status == "completed":
+                version.status = "superseded"
+                version.facts = {**version.facts, "superseded_by": document.file_id}
+
+
+@DBOS.step()
+async def fail(document_id: str, refusal: dict[str, str]) -> None:
+    """Mark the document failed, with what its owner should know; nothing of it stays in the index."""
+    shared = runtime.resources()
+    found = await in_progress(document_id)
+    if found is None:
+        return
+    document, _ = found
+    await shared.index.remove_document(document.vector_store_id, document_id)
+    async with shared.database.session() as session:
+        await Documents(session).change(
+            document_id, status="failed", usage_bytes=0, error_code=refusal["code"], error_message=refusal["message"]
+        )
+
+
+@DBOS.step()
+async def clean_up(store_id: str, document_id: str) -> None:
+    """Remove what nobody sees any more: work files, chunks of replaced versions, what a deletion left behind."""
+    shared = runtime.resources()
+    await asyncio.to_thread(shared.work_folder(document_id).remove)
+    async with shared.database.session() as session:
+        documents = Documents(session)
+        document = await documents.get(document_id)
+        superseded = await documents.superseded(document) if document else []
+        store_is_gone = not await Stores(session).exists(store_id)
+    if store_is_gone:
+        await shared.index.remove_store(store_id)
+    elif document is None or document.status == "deleting":
+        await shared.index.remove_document(store_id, document_id)
+    for version in superseded:
+        await shared.index.remove_document(store_id, version.id)
+        async with shared.database.session() as session:
+            await Documents(session).mark_replaced(version.id)

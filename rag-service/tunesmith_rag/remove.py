@@ -1,0 +1,56 @@
+"""Deleting documents and vector stores: durable too, so that a kill in the middle leaves nothing behind."""
+
+import asyncio
+
+from dbos import DBOS
+
+from tunesmith_rag import runtime
+from tunesmith_rag.repository import Documents, Stores
+from tunesmith_shared.durable import WORKFLOW
+
+
+@DBOS.workflow(**WORKFLOW)
+async def remove_documents(store_id: str, document_ids: list[str]) -> None:
+    """Remove documents with their chunks. They are invisible from the first step on."""
+    with runtime.tracked():
+        await hide_documents(document_ids)
+        await remove_chunks(store_id, document_ids)
+
+
+@DBOS.workflow(**WORKFLOW)
+async def remove_store(store_id: str) -> None:
+    """Remove a vector store with its documents and its collection."""
+    with runtime.tracked():
+        await remove_store_rows(store_id)
+        await remove_collection(store_id)
+
+
+@DBOS.step()
+async def hide_documents(document_ids: list[str]) -> None:
+    """Make the documents invisible; an ingestion that is under way sees it and stops."""
+    async with runtime.resources().database.session() as session:
+        await Documents(session).hide(document_ids)
+
+
+@DBOS.step()
+async def remove_chunks(store_id: str, document_ids: list[str]) -> None:
+    """Remove the documents' chunks, files of unfinished ingestions, and rows, in this order."""
+    shared = runtime.resources()
+    for document_id in document_ids:
+        await shared.index.remove_document(store_id, document_id)
+        await asyncio.to_thread(shared.work_folder(document_id).remove)
+    async with shared.database.session() as session:
+        await Documents(session).remove(document_ids)
+
+
+@DBOS.step()
+async def remove_store_rows(store_id: str) -> None:
+    """Remove the rows of the store and its documents: from here on it does not exist for anyone."""
+    async with runtime.resources().database.session() as session:
+        await Stores(session).remove(store_id)
+
+
+@DBOS.step()
+async def remove_collection(store_id: str) -> None:
+    """Remove the store's chunks."""
+    await runtime.resources().index.remove_store(store_id)

@@ -1,0 +1,180 @@
+"""The SQL of vector stores and their documents. Queries for what a person names have the owner in their WHERE."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from tunesmith_shared.clock import now
+from tunesmith_shared.tables import Document, File, VectorStore
+
+ACTIVE = ("in_progress", "completed")
+LISTED = ("in_progress", "completed", "failed")
+
+Row = TypeVar("Row", VectorStore, Document)
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of a list: at most `limit` rows after the row with id `after`, newest first when `descending`."""
+
+    limit: int = 20
+    after: str | None = None
+    descending: bool = True
+
+
+class Stores:
+    """Vector stores."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, owner: str, store_id: str) -> VectorStore | None:
+        """Return the owner's store of this id."""
+        query = select(VectorStore).where(VectorStore.owner == owner, VectorStore.id == store_id)
+        return (await self._session.scalars(query)).one_or_none()
+
+    async def of_model(self, owner: str, model: str) -> VectorStore | None:
+        """Return the owner's store for the documents of `model`."""
+        query = select(VectorStore).where(VectorStore.owner == owner, VectorStore.model == model)
+        return (await self._session.scalars(query)).one_or_none()
+
+    async def page(self, owner: str, part: Slice) -> Sequence[VectorStore]:
+        """Return a part of the owner's stores."""
+        query = _sliced(select(VectorStore).where(VectorStore.owner == owner), VectorStore, part)
+        return (await self._session.scalars(query)).all()
+
+    async def touch(self, store_id: str) -> None:
+        """Note that the store was used just now."""
+        await self._session.execute(update(VectorStore).where(VectorStore.id == store_id).values(last_active_at=now()))
+
+    async def exists(self, store_id: str) -> bool:
+        """Say whether there still is a store of this id, whoever owns it."""
+        return await self._session.get(VectorStore, store_id) is not None
+
+    async def settle_dimension(self, store_id: str, dimension: int) -> int:
+        """Record the dimension of a store's vectors if none is yet; return the recorded one."""
+        unset = update(VectorStore).where(VectorStore.id == store_id, VectorStore.embedding_dimension.is_(None))
+        await self._session.execute(unset.values(embedding_dimension=dimension))
+        recorded = await self._session.scalar(select(VectorStore.embedding_dimension).where(VectorStore.id == store_id))
+        return recorded if recorded is not None else dimension
+
+    async def remove(self, store_id: str) -> None:
+        """Remove a store and its documents."""
+        await self._session.execute(delete(Document).where(Document.vector_store_id == store_id))
+        await self._session.execute(delete(VectorStore).where(VectorStore.id == store_id))
+
+    async def counts(self, store_ids: Sequence[str]) -> dict[str, tuple[dict[str, int], int]]:
+        """Return for each store the number of documents by status, and the bytes they use."""
+        query = (
+            select(Document.vector_store_id, Document.status, func.count(), func.sum(Document.usage_bytes))
+            .where(Document.vector_store_id.in_(store_ids), Document.status.in_(LISTED))
+            .group_by(Document.vector_store_id, Document.status)
+        )
+        found: dict[str, tuple[dict[str, int], int]] = {store_id: ({}, 0) for store_id in store_ids}
+        for store_id, status, number, usage in (await self._session.execute(query)).tuples():
+            by_status, total = found[store_id]
+            found[store_id] = ({**by_status, status: number}, total + int(usage or 0))
+        return found
+
+
+class Documents:
+    """Documents: the files in vector stores."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def file(self, owner: str, file_id: str) -> File | None:
+        """Return the owner's upload of this id."""
+        query = select(File).where(File.owner == owner, File.id == file_id)
+        return (await self._session.scalars(query)).one_or_none()
+
+    async def get(self, document_id: str) -> Document | None:
+        """Return a document by its own id, for work on behalf of whoever owns it."""
+        return await self._session.get(Document, document_id, populate_existing=True)
+
+    async def of_content(self, store_id: str, sha256: str) -> Document | None:
+        """Return the document with these bytes that is current or on its way."""
+        query = select(Document).where(
+            Document.vector_store_id == store_id, Document.sha256 == sha256, Document.status.in_(ACTIVE)
+        )
+        return (await self._session.scalars(query)).one_or_none()
+
+    async def of_file(self, owner: str, store_id: str, file_id: str) -> Document | None:
+        """Return the owner's newest document of this file id, or of another file with the same bytes."""
+        own = select(File.sha256).where(File.owner == owner, File.id == file_id).scalar_subquery()
+        query = (
+            select(Document)
+            .where(Document.owner == owner, Document.vector_store_id == store_id, Document.status != "deleting")
+            .where((Document.file_id == file_id) | (Document.sha256 == own))
+            .order_by(Document.id.desc())
+        )
+        return (await self._session.scalars(query)).first()
+
+    async def page(self, owner: str, store_id: str, status: str | None, part: Slice) -> Sequence[Document]:
+        """Return a part of a store's documents, of one status or of all that are not replaced."""
+        query = select(Document).where(Document.owner == owner, Document.vector_store_id == store_id)
+        query = query.where(Document.status == status if status else Document.status.in_(LISTED))
+        return (await self._session.scalars(_sliced(query, Document, part))).all()
+
+    async def of_status(self, status: str) -> Sequence[Document]:
+        """Return every document of one status, whoever owns it."""
+        return (await self._session.scalars(select(Document).where(Document.status == status))).all()
+
+    async def hidden(self, store_id: str) -> set[str]:
+        """Return the ids of documents that may have chunks in the index and must not be seen."""
+        query = select(Document.id).where(
+            Document.vector_store_id == store_id, Document.status.in_(("in_progress", "superseded", "deleting"))
+        )
+        return set(await self._session.scalars(query))
+
+    async def completed(self, document_ids: set[str]) -> dict[str, Document]:
+        """Return those of the documents that may be seen."""
+        query = select(Document).where(Document.id.in_(document_ids), Document.status == "completed")
+        return {document.id: document for document in await self._session.scalars(query)}
+
+    async def of_name(self, document: Document) -> Sequence[Document]:
+        """Return the other versions of a document: same store, same name."""
+        query = select(Document).where(
+            Document.vector_store_id == document.vector_store_id,
+            Document.filename == document.filename,
+            Document.id != document.id,
+        )
+        return (await self._session.scalars(query)).all()
+
+    async def superseded(self, document: Document) -> Sequence[Document]:
+        """Return the versions of a document, itself included, that are replaced and still have chunks."""
+        query = select(Document).where(
+            Document.vector_store_id == document.vector_store_id,
+            Document.filename == document.filename,
+            Document.status == "superseded",
+        )
+        return (await self._session.scalars(query)).all()
+
+    async def mark_replaced(self, document_id: str) -> None:
+        """Note that a superseded document has no chunks any more."""
+        superseded = update(Document).where(Document.id == document_id, Document.status == "superseded")
+        await self._session.execute(superseded.values(status="replaced", usage_bytes=0, updated_at=now()))
+
+    async def hide(self, document_ids: Sequence[str]) -> None:
+        """Make documents invisible at once; what is left of them is then removed."""
+        await self._session.execute(update(Document).where(Document.id.in_(document_ids)).values(status="deleting"))
+
+    async def change(self, document_id: str, **values: object) -> bool:
+        """Set columns of a document whose ingestion is going on; say whether it still is."""
+        going_on = update(Document).where(Document.id == document_id, Document.status == "in_progress")
+        result = await self._session.execute(going_on.values(updated_at=now(), **values).returning(Document.id))
+        return result.first() is not None
+
+    async def remove(self, document_ids: Sequence[str]) -> None:
+        """Remove documents."""
+        await self._session.execute(delete(Document).where(Document.id.in_(document_ids)))
+
+
+def _sliced(query: Select[Row], table: type[Row], part: Slice) -> Select[Row]:
+    # Ids begin with the time of creation, so they give the order and the place to go on from.
+    if part.after is not None:
+        query = query.where(table.id < part.after if part.descending else table.id > part.after)
+    return query.order_by(table.id.desc() if part.descending else table.id).limit(part.limit)

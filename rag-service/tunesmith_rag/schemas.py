@@ -1,0 +1,152 @@
+"""What the routes take and give: OpenAI's vector store objects, with our extensions beside their fields."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from tunesmith_rag.index import FILTERABLE
+from tunesmith_shared.tables import Document, VectorStore
+
+Json = dict[str, Any]
+Metadata = Annotated[
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
+Attributes = Annotated[
+    dict[Annotated[str, Field(max_length=64)], bool | float | Annotated[str, Field(max_length=512)]],
+    Field(max_length=16),
+]
+
+_PUBLIC_STATUS = {"superseded": "cancelled", "replaced": "cancelled"}
+ENDED = {"completed", "failed", "superseded", "replaced"}
+"""The states of a document in which nothing more happens to it."""
+
+
+class Body(BaseModel):
+    """A request body; a field that is not known is an error, so that nothing asked for is left out silently."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class StaticSizes(Body):
+    """Chunk sizes in tokens, in OpenAI's limits; what the embedding model takes is a further limit at ingestion."""
+
+    max_chunk_size_tokens: int = Field(ge=100, le=4096)
+    chunk_overlap_tokens: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _half(self) -> Self:
+        if self.chunk_overlap_tokens > self.max_chunk_size_tokens / 2:
+            raise ValueError("chunk_overlap_tokens must not be more than half of max_chunk_size_tokens")
+        return self
+
+
+class AutoChunking(Body):
+    """Sizes that suit the embedding model."""
+
+    type: Literal["auto"] = "auto"
+
+
+class StaticChunking(Body):
+    """Given sizes."""
+
+    type: Literal["static"]
+    static: StaticSizes
+
+
+ChunkingStrategy = Annotated[AutoChunking | StaticChunking, Field(discriminator="type")]
+
+
+class AttachFile(Body):
+    """Body of `POST /v1/vector_stores/{id}/files`."""
+
+    file_id: str
+    attributes: Attributes | None = None
+    chunking_strategy: ChunkingStrategy = AutoChunking()
+
+    @model_validator(mode="after")
+    def _free_names(self) -> Self:
+        if taken := FILTERABLE & (self.attributes or {}).keys():
+            raise ValueError(f"attributes may not be named {', '.join(sorted(taken))}: every chunk has these already")
+        return self
+
+
+class CreateStore(Body):
+    """Body of `POST /v1/vector_stores`. `embedding_model` is an extension."""
+
+    name: str = Field(default="", max_length=256)
+    file_ids: list[str] = Field(default_factory=list, max_length=500)
+    metadata: Metadata | None = None
+    chunking_strategy: ChunkingStrategy = AutoChunking()
+    embedding_model: str | None = None
+
+
+class RankingOptions(Body):
+    """`score_threshold` is a cosine similarity; `ranker` is taken for compatibility, there is one way to rank."""
+
+    ranker: Literal["auto", "none", "default-2024-08-21", "default-2024-11-15"] = "auto"
+    score_threshold: float = Field(default=0.0, ge=0.0, le=1.0)
+
+
+class SearchBody(Body):
+    """Body of `POST /v1/vector_stores/{id}/search`. `rewrite_model` is an extension: the chat model that rewrites."""
+
+    query: str | list[str]
+    filters: Json | None = None
+    max_num_results: int = Field(default=10, ge=1, le=50)
+    ranking_options: RankingOptions = RankingOptions()
+    rewrite_query: bool = False
+    rewrite_model: str | None = None
+
+    @property
+    def queries(self) -> list[str]:
+        """The questions as a list."""
+        return [self.query] if isinstance(self.query, str) else self.query
+
+    @model_validator(mode="after")
+    def _something_to_find(self) -> Self:
+        if not self.queries or not all(query.strip() for query in self.queries) or len(self.queries) > 16:
+            raise ValueError("query must be a question, or a list of 1 to 16 questions, none of them empty")
+        return self
+
+
+def store_object(store: VectorStore, counts: dict[str, int], usage_bytes: int) -> Json:
+    """Return the `vector_store` object; `counts` has the number of documents by stored status."""
+    shown = {status: counts.get(status, 0) for status in ("in_progress", "completed", "failed")}
+    return {
+        "id": store.id,
+        "object": "vector_store",
+        "name": store.name,
+        "created_at": store.created_at,
+        "last_active_at": store.last_active_at,
+        "status": "in_progress" if shown["in_progress"] else "completed",
+        "usage_bytes": usage_bytes,
+        "file_counts": {**shown, "cancelled": 0, "total": sum(shown.values())},
+        "metadata": store.details,
+        "model": store.model,
+        "embedding_model": store.embedding_model,
+        "embedding_dimension": store.embedding_dimension,
+    }
+
+
+def document_object(document: Document) -> Json:
+    """Return the `vector_store.file` object; `filename`, `progress` and `facts` are extensions."""
+    error = {"code": document.error_code, "message": document.error_message} if document.error_code else None
+    return {
+        "id": document.file_id,
+        "object": "vector_store.file",
+        "vector_store_id": document.vector_store_id,
+        "created_at": document.created_at,
+        "usage_bytes": document.usage_bytes,
+        "status": _PUBLIC_STATUS.get(document.status, document.status),
+        "last_error": error,
+        "attributes": document.attributes,
+        "chunking_strategy": document.chunking_strategy,
+        "filename": document.filename,
+        "progress": {
+            "pages_total": document.pages_total,
+            "pages_done": document.pages_done,
+            "chunks_total": document.chunks_total,
+            "chunks_done": document.chunks_done,
+        },
+        "facts": document.facts,
+    }

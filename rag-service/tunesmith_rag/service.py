@@ -1,0 +1,225 @@
+"""What can be done with vector stores and documents. Decides; `repository` holds the SQL, `jobs` the workflows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from sqlalchemy.exc import IntegrityError
+
+from tunesmith_rag import jobs
+from tunesmith_rag.filters import to_condition
+from tunesmith_rag.repository import Documents, Slice, Stores
+from tunesmith_rag.resources import Resources
+from tunesmith_rag.retrieve import Question, Results, Retriever
+from tunesmith_rag.schemas import ENDED, AttachFile, CreateStore, SearchBody
+from tunesmith_shared.clock import now
+from tunesmith_shared.errors import NotFound
+from tunesmith_shared.ids import new_id
+from tunesmith_shared.tables import Document, VectorStore
+
+_LONGEST_NAP = 1.0
+"""Between looks at a document that another process may be ingesting, in seconds."""
+
+Status = Literal["in_progress", "completed", "failed", "cancelled"]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class StoreState:
+    """A vector store with the number of its documents by status and the bytes they use."""
+
+    store: VectorStore
+    counts: dict[str, int]
+    usage_bytes: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a list request asks for, with public ids."""
+
+    limit: int
+    after: str | None
+    descending: bool
+
+
+class VectorStores:
+    """Everything here is on behalf of an owner; what another owner has is not there."""
+
+    def __init__(self, resources: Resources, retriever: Retriever) -> None:
+        self._resources = resources
+        self._retriever = retriever
+        self._database = resources.database
+
+    async def create(self, owner: str, body: CreateStore) -> StoreState:
+        """Create a store and attach the files that `body` names."""
+        store = self._new_store(owner, body.name, None, body.embedding_model)
+        store.details = body.metadata or {}
+        async with self._database.session() as session:
+            for file_id in body.file_ids:
+                if await Documents(session).file(owner, file_id) is None:
+                    raise _no_file(file_id)
+            session.add(store)
+        for file_id in body.file_ids:
+            await self.attach(owner, store.id, AttachFile(file_id=file_id, chunking_strategy=body.chunking_strategy))
+        return await self.get(owner, store.id)
+
+    async def ensure_of_model(self, owner: str, model: str) -> StoreState:
+        """Return the store for the documents of `model`; make it when there is none."""
+        try:
+            async with self._database.session() as session:
+                if await Stores(session).of_model(owner, model) is None:
+                    session.add(self._new_store(owner, model, model, None))
+        except IntegrityError:
+            pass  # another request made it at the same time
+        return await self.of_model(owner, model)
+
+    async def of_model(self, owner: str, model: str) -> StoreState:
+        """Return the store for the documents of `model`."""
+        async with self._database.session() as session:
+            store = await Stores(session).of_model(owner, model)
+        if store is None:
+            raise NotFound(f"The model {model} has no documents of yours.")
+        return (await self._states([store]))[0]
+
+    async def get(self, owner: str, store_id: str) -> StoreState:
+        """Return a store."""
+        return (await self._states([await self._store(owner, store_id)]))[0]
+
+    async def list_stores(self, owner: str, part: Part) -> tuple[list[StoreState], bool]:
+        """Return stores, and whether there are more."""
+        async with self._database.session() as session:
+            wanted = Slice(part.limit + 1, part.after, part.descending)
+            stores = await Stores(session).page(owner, wanted)
+        found, more = _cut(stores, part.limit)
+        return await self._states(found), more
+
+    async def delete(self, owner: str, store_id: str) -> None:
+        """Delete a store with all its documents."""
+        await self._store(owner, store_id)
+        await jobs.remove_store(store_id)
+
+    async def attach(self, owner: str, store_id: str, body: AttachFile) -> Document:
+        """Add a file to a store and have it ingested.
+
+        Bytes that the store has already, under whatever file id and name, are not added again: the answer is the
+        document that has them. A file with the name of another document becomes its new version and replaces it when
+        it is complete.
+        """
+        store = await self._store(owner, store_id)
+        async with self._database.session() as session:
+            documents = Documents(session)
+            file = await documents.file(owner, body.file_id)
+            if file is None:
+                raise _no_file(body.file_id)
+            known = await documents.of_content(store.id, file.sha256)
+            await Stores(session).touch(store.id)
+        if known is not None:
+            return known
+        document = Document(
+            id=new_id("doc"),
+            owner=owner,
+            vector_store_id=store.id,
+            file_id=file.id,
+            filename=file.filename,
+            sha256=file.sha256,
+            status="in_progress",
+            attributes=body.attributes or {},
+            chunking_strategy=body.chunking_strategy.model_dump(),
+            created_at=now(),
+            updated_at=now(),
+        )
+        try:
+            async with self._database.session() as session:
+                session.add(document)
+        except IntegrityError:  # the same bytes were attached at the same time
+            return await self.document(owner, store.id, file.id)
+        await jobs.enqueue(document)
+        return await self.document(owner, store.id, file.id)
+
+    async def document(self, owner: str, store_id: str, file_id: str) -> Document:
+        """Return the document of a file in a store, by its file id or that of another file with the same bytes."""
+        async with self._database.session() as session:
+            document = await Documents(session).of_file(owner, store_id, file_id)
+        if document is None:
+            raise NotFound(f"The vector store {store_id} has no file {file_id}.", param="file_id")
+        return document
+
+    async def ended_document(self, owner: str, store_id: str, file_id: str, seconds: float) -> Document:
+        """Return the document as soon as its ingestion has ended, or as it is after `seconds`."""
+        left = seconds
+        while True:
+            document = await self.document(owner, store_id, file_id)
+            if document.status in ENDED or left <= 0:
+                return document
+            nap = min(left, _LONGEST_NAP)
+            await self._resources.endings.wait(document.id, nap)
+            left -= nap
+
+    async def list_documents(
+        self, owner: str, store_id: str, status: Status | None, part: Part
+    ) -> tuple[list[Document], bool]:
+        """Return documents of a store, and whether there are more."""
+        await self._store(owner, store_id)
+        after = (await self.document(owner, store_id, part.after)).id if part.after else None
+        async with self._database.session() as session:
+            stored = "replaced" if status == "cancelled" else status
+            wanted = Slice(part.limit + 1, after, part.descending)
+            documents = await Documents(session).page(owner, store_id, stored, wanted)
+        return _cut(documents, part.limit)
+
+    async def detach(self, owner: str, store_id: str, file_id: str) -> None:
+        """Delete a document from a store, with its older versions."""
+        document = await self.document(owner, store_id, file_id)
+        async with self._database.session() as session:
+            versions = await Documents(session).of_name(document)
+        older = [version.id for version in versions if version.id < document.id]
+        await jobs.remove_documents(store_id, [document.id, *older])
+
+    async def search(self, owner: str, store_id: str, body: SearchBody) -> Results:
+        """Find the chunks of a store that answer the questions in `body`."""
+        store = await self._store(owner, store_id)
+        model = body.rewrite_model or self._resources.settings.rewrite_model
+        async with self._database.session() as session:
+            await Stores(session).touch(store.id)
+        return await self._retriever.search(
+            store,
+            Question(
+                body.queries,
+                body.max_num_results,
+                to_condition(body.filters) if body.filters else None,
+                body.ranking_options.score_threshold,
+                model if body.rewrite_query else None,
+            ),
+        )
+
+    def _new_store(self, owner: str, name: str, model: str | None, embedding_model: str | None) -> VectorStore:
+        return VectorStore(
+            id=new_id("vs"),
+            owner=owner,
+            name=name,
+            model=model,
+            embedding_model=embedding_model or self._resources.settings.embedding_model,
+            details={},
+            created_at=now(),
+            last_active_at=now(),
+        )
+
+    async def _store(self, owner: str, store_id: str) -> VectorStore:
+        async with self._database.session() as session:
+            store = await Stores(session).get(owner, store_id)
+        if store is None:
+            raise NotFound(f"There is no vector store {store_id}.", param="vector_store_id")
+        return store
+
+    async def _states(self, stores: Sequence[VectorStore]) -> list[StoreState]:
+        async with self._database.session() as session:
+            counts = await Stores(session).counts([store.id for store in stores])
+        return [StoreState(store, *counts[store.id]) for store in stores]
+
+
+def _cut(items: Sequence[Item], limit: int) -> tuple[list[Item], bool]:
+    return list(items[:limit]), len(items) > limit
+
+
+def _no_file(file_id: str) -> NotFound:
+    return NotFound(f"There is no file {file_id}. Upload it first.", param="file_id")

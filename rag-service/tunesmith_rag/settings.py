@@ -1,0 +1,50 @@
+"""What the rag-service can be told: `TUNESMITH_*` in the environment, or `config.yaml`."""
+
+from pydantic import Field
+
+from tunesmith_shared.settings import ServiceSettings
+
+
+class RagSettings(ServiceSettings):
+    """Settings of documents and retrieval. Sizes are in the unit that the name ends in."""
+
+    chroma_url: str = Field(
+        default="",
+        description="A Chroma server (http://host:8000). Default: Chroma in this process, in <data_dir>/chroma.",
+    )
+
+    embedding_model: str = Field(default="all-minilm", description="The model that new vector stores embed with.")
+    embedding_max_tokens: int = Field(
+        default=256, ge=16, description="The longest text the embedding model was trained on; a model's own limit wins."
+    )
+    embedding_batch: int = Field(default=32, ge=1, le=1024, description="Chunks in one request to the embedding model.")
+    embedding_wait_seconds: float = Field(
+        default=900,
+        ge=0,
+        description="How long an ingestion waits for an embedding model that is still being prepared.",
+    )
+    query_wait_seconds: float = Field(default=20, gt=0, description="How long a search waits for the embedding model.")
+
+    rewrite_model: str = Field(default="smollm2:135m", description="The chat model that writes versions of a question.")
+    rewrite_count: int = Field(default=3, ge=1, le=8, description="How many versions it writes.")
+    rewrite_seconds: float = Field(
+        default=5, gt=0, description="How long it may take; then the plain question is searched."
+    )
+    rewrite_min_similarity: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="A version whose meaning is farther from the question than this is left out.",
+    )
+
+    parse_seconds: float = Field(
+        default=45, gt=0, description="Time to read a document; every finished page adds parse_seconds_per_page."
+    )
+    parse_seconds_per_page: float = Field(default=0.2, ge=0)
+    parse_memory_mb: int = Field(
+        default=1024, ge=128, description="Address space of the process that reads a document."
+    )
+    parse_max_pages: int = Field(default=5000, ge=1)
+    parse_max_characters: int = Field(default=20_000_000, ge=1, description="Text taken from one document at the most.")
+
+    ingestions: int = Field(default=2, ge=1, le=64, description="Documents that are ingested at the same time.")
