@@ -5,16 +5,14 @@ difference between the tables and an up-to-date database.
 """
 
 import argparse
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
+from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 
-from tunesmith_shared.database import Database
 from tunesmith_shared.settings import ServiceSettings, load_settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -32,19 +30,13 @@ def _run(database_url: str, action: Callable[[Config], object]) -> None:
     if (file := make_url(database_url).database) and database_url.startswith("sqlite"):
         Path(file).parent.mkdir(parents=True, exist_ok=True)
 
-    def with_connection(connection: Connection) -> None:
-        config.attributes["connection"] = connection
-        action(config)
-
-    async def run() -> None:
-        database = Database(database_url)
-        try:
-            async with database.engine.begin() as connection:
-                await connection.run_sync(with_connection)
-        finally:
-            await database.close()
-
-    asyncio.run(run())
+    engine = create_engine(database_url.replace("+aiosqlite", ""))  # psycopg serves both kinds of engine
+    try:
+        with engine.begin() as connection:
+            config.attributes["connection"] = connection
+            action(config)
+    finally:
+        engine.dispose()
 
 
 def main() -> None:

@@ -1,0 +1,36 @@
+from tunesmith_gateway.citations import Chunk, cite
+
+
+def chunk(text: str, page: int = 1, file_id: str = "file-a") -> Chunk:
+    return Chunk(file_id, f"{file_id}.pdf", page, text, 0.9)
+
+
+RAIN = chunk("The rain gauge is calibrated every 90 days. The funnel is cleaned weekly.", page=4)
+WIND = chunk("The anemometer is calibrated every 30 days. Its bearings are replaced yearly.", page=5)
+
+
+def test_the_page_that_holds_the_answers_figure_is_cited_with_its_sentence() -> None:
+    citations = cite("The rain gauge is calibrated every 90 days.", [WIND, RAIN])
+    assert [(c.page, c.quote, c.index) for c in citations] == [(4, "The rain gauge is calibrated every 90 days.", 1)]
+
+
+def test_a_quote_is_always_a_piece_of_the_chunk() -> None:
+    for answer in ("Calibrated every 30 days", "bearings replaced", "weekly cleaning of the funnel, days"):
+        for citation in cite(answer, [RAIN, WIND]):
+            assert citation.quote in (RAIN.text if citation.page == 4 else WIND.text)
+
+
+def test_an_answer_that_rests_on_nothing_cites_nothing() -> None:
+    assert cite("Bananas ripen quickly near apples.", [RAIN, WIND]) == []
+    assert cite("", [RAIN]) == []
+    assert cite("The rain gauge", []) == []
+
+
+def test_a_page_is_cited_once() -> None:
+    twice = [chunk("The mast is 12 metres high.", page=2), chunk("The mast is 12 metres high and grey.", page=2)]
+    assert len(cite("The mast is 12 metres high.", twice)) == 1
+
+
+def test_equal_support_goes_to_the_better_ranked_chunk() -> None:
+    same = [chunk("The mast is 12 metres high.", page=2), chunk("The mast is 12 metres high.", page=9)]
+    assert cite("The mast is 12 metres high.", same)[0].page == 2

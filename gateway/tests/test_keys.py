@@ -1,0 +1,58 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from sqlalchemy import select, update
+
+from tunesmith_gateway.keys import ADMINISTRATOR, KeyService, fingerprint
+from tunesmith_shared.clock import now
+from tunesmith_shared.database import Database
+from tunesmith_shared.errors import Unauthorized
+from tunesmith_shared.tables import ApiKey
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+async def test_a_key_is_stored_hashed_and_known_by_its_secret(database: Database) -> None:
+    keys = KeyService(database)
+    secret = await keys.create("alice", "laptop")
+    assert (await keys.verify(secret)).owner == "alice"
+    async with database.session() as session:
+        row = (await session.scalars(select(ApiKey))).one()
+    assert row.secret_sha256 == fingerprint(secret)
+    assert secret not in (row.prefix, row.name, row.id)
+
+
+@pytest.mark.parametrize("change", [{"revoked_at": 1}, {"expires_at": now() - 1}])
+async def test_a_revoked_or_expired_key_is_refused(database: Database, change: dict[str, int]) -> None:
+    keys = KeyService(database)
+    secret = await keys.create("alice", "laptop")
+    async with database.session() as session:
+        await session.execute(update(ApiKey).values(**change))
+    with pytest.raises(Unauthorized):
+        await keys.verify(secret)
+
+
+async def test_the_first_start_makes_one_key_that_only_its_owner_can_read(database: Database, tmp_path: Path) -> None:
+    keys, file = KeyService(database), tmp_path / "secrets" / "api_key"
+    await keys.ensure_administrator("", file)
+    first = file.read_text()
+    await keys.ensure_administrator("", file)
+    assert file.read_text() == first
+    assert file.stat().st_mode & 0o077 == 0
+    assert (await keys.verify(first)).owner == ADMINISTRATOR
+
+
+async def test_a_configured_key_is_added_beside_others_once(database: Database, tmp_path: Path) -> None:
+    keys, file = KeyService(database), tmp_path / "api_key"
+    await keys.create("alice", "laptop")
+    await keys.ensure_administrator("ts-configured", file)
+    await keys.ensure_administrator("ts-configured", file)
+    assert (await keys.verify("ts-configured")).owner == ADMINISTRATOR
+    assert not file.exists()
