@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -148,7 +149,7 @@ class ModelStore(BlobStore):
                     deleted += 1
             for path in self.incoming_dir.glob("*"):
                 if path.stat().st_mtime < oldest_kept:
-                    path.unlink()
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
                     deleted += 1
         return deleted
 

@@ -1,0 +1,1 @@
+"""Ollama's REST API over llama.cpp, on Ollama's own on-disk model store."""

@@ -1,0 +1,58 @@
+"""The engine's application: what is opened at the start and closed at the end."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from fastapi import APIRouter, FastAPI
+from fastapi.responses import PlainTextResponse
+
+from tunesmith_engine.endpoints import native_completions, native_models, openai_routes
+from tunesmith_engine.inference import Inference
+from tunesmith_engine.models import Catalog
+from tunesmith_engine.residency import Limits
+from tunesmith_engine.scheduler import Scheduler
+from tunesmith_engine.seed import seed_store
+from tunesmith_engine.settings import EngineSettings
+from tunesmith_shared.app import create_service
+from tunesmith_shared.store import ModelStore
+
+# Seeding takes about a second; requests may come before a slow disk has finished.
+_SEED_WAIT_SECONDS = 2.0
+
+_root = APIRouter()
+
+
+@_root.get("/", response_class=PlainTextResponse)
+@_root.head("/", response_class=PlainTextResponse)
+async def running() -> str:
+    """What Ollama answers here; clients use it to see whether it is there."""
+    return "Ollama is running"
+
+
+def create_app(settings: EngineSettings) -> FastAPI:
+    """The application for these settings."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        store = ModelStore(settings.models_path)
+        limits = Limits(settings.engine_memory_bytes, settings.engine_max_models)
+        scheduler = Scheduler(limits, max_waiting=settings.engine_max_queue, load_seconds=settings.engine_load_seconds)
+        app.state.inference = Inference(settings, Catalog(store), scheduler)
+        preparation = asyncio.create_task(asyncio.to_thread(_prepare_store, store, settings))
+        await asyncio.wait({preparation}, timeout=_SEED_WAIT_SECONDS)
+        try:
+            yield
+        finally:
+            await scheduler.close()
+            await preparation
+
+    routers = [_root, native_models.router, native_completions.router, openai_routes.router]
+    return create_service("Tunesmith engine", settings, lifespan, routers, checks={})
+
+
+def _prepare_store(store: ModelStore, settings: EngineSettings) -> None:
+    if settings.engine_prune:
+        store.prune()
+    if settings.engine_seed:
+        seed_store(store)

@@ -1,0 +1,118 @@
+"""Streaming completions of a model process: llama.cpp's server-sent events as typed pieces."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+import orjson
+
+from tunesmith_engine.options import Options
+from tunesmith_engine.process import ModelProcess, RunnerFailed
+
+Json = dict[str, object]
+
+CHAT_PATH = "/v1/chat/completions"
+TEXT_PATH = "/v1/completions"
+_DONE = b"[DONE]"
+
+
+@dataclass(slots=True)
+class Timings:
+    """What a finished generation took; durations in milliseconds."""
+
+    prompt_tokens: int = 0
+    prompt_ms: float = 0.0
+    generated_tokens: int = 0
+    generated_ms: float = 0.0
+
+
+@dataclass(slots=True)
+class Piece:
+    """A part of an answer. The last one has a finish reason and timings."""
+
+    text: str = ""
+    thinking: str = ""
+    tool_calls: list[Json] = field(default_factory=list)
+    finish_reason: str | None = None
+    timings: Timings | None = None
+
+
+async def stream_pieces(process: ModelProcess, path: str, body: Options) -> AsyncGenerator[Piece, None]:
+    """The pieces of one generation, the last with its reason. Raises RunnerFailed, BadRequest, ContextExceeded."""
+    calls = _ToolCalls()
+    last = Piece()
+    async with process.request(path, {**body, "stream": True}) as response:
+        async for line in response.content:
+            if not line.startswith(b"data: "):
+                continue
+            data = line[6:].strip()
+            if data == _DONE:
+                break
+            event = orjson.loads(data)
+            if "error" in event:
+                raise RunnerFailed(str(event["error"].get("message", "the model failed")))
+            if "timings" in event:
+                last.timings = _timings(event["timings"])
+            for choice in event["choices"]:
+                last.finish_reason = choice["finish_reason"] or last.finish_reason
+                piece = _piece(choice, calls)
+                if piece is not None:
+                    yield piece
+    if last.finish_reason is None:
+        raise RunnerFailed("the model process ended before its answer was complete")
+    last.tool_calls = calls.whole()
+    yield last
+
+
+def _piece(choice: Json, calls: "_ToolCalls") -> Piece | None:
+    """The visible part of an event; fragments of tool calls are put aside until they are whole."""
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        text = str(choice.get("text") or "")
+        return Piece(text=text) if text else None
+    calls.add(delta.get("tool_calls") or [])
+    text, thinking = delta.get("content") or "", delta.get("reasoning_content") or ""
+    return Piece(text=text, thinking=thinking) if text or thinking else None
+
+
+def _timings(timings: Json) -> Timings:
+    def number(key: str) -> float:
+        value = timings.get(key, 0)
+        return value if isinstance(value, int | float) else 0.0
+
+    return Timings(
+        prompt_tokens=int(number("prompt_n") + number("cache_n")),
+        prompt_ms=number("prompt_ms"),
+        generated_tokens=int(number("predicted_n")),
+        generated_ms=number("predicted_ms"),
+    )
+
+
+class _ToolCalls:
+    """Collects OpenAI's tool call fragments; Ollama's clients get whole calls with parsed arguments."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+        self._arguments: dict[int, str] = {}
+
+    def add(self, fragments: list[Json]) -> None:
+        """Take the fragments of one event."""
+        for fragment in fragments:
+            index, function = fragment.get("index", 0), fragment.get("function")
+            if isinstance(index, int) and isinstance(function, dict):
+                self._names[index] = self._names.get(index, "") + (function.get("name") or "")
+                self._arguments[index] = self._arguments.get(index, "") + (function.get("arguments") or "")
+
+    def whole(self) -> list[Json]:
+        """Ollama's form of all calls."""
+        return [
+            {"function": {"index": index, "name": name, "arguments": _parsed(self._arguments[index])}}
+            for index, name in sorted(self._names.items())
+        ]
+
+
+def _parsed(arguments: str) -> Json:
+    try:
+        value = orjson.loads(arguments or "{}")
+    except orjson.JSONDecodeError:
+        return {"_raw": arguments}
+    return value if isinstance(value, dict) else {"value": value}

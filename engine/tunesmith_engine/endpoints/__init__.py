@@ -1,0 +1,1 @@
+"""The HTTP routes: Ollama's own and OpenAI's. They translate; the modules above decide."""

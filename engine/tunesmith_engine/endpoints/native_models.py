@@ -1,0 +1,140 @@
+"""``/api/version``, ``tags``, ``show``, ``ps``, ``create``, ``copy``, ``delete``, ``blobs``, ``pull``."""
+
+import asyncio
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict
+
+from tunesmith_engine.create import CreateRequest, plan_create, run_create
+from tunesmith_engine.endpoints.http import NDJSON, Engine, collected, json_body, json_lines, streamed
+from tunesmith_engine.endpoints.json_response import FastJson
+from tunesmith_engine.models import timestamp
+from tunesmith_engine.scheduler import LoadedModel
+from tunesmith_engine.show import show
+from tunesmith_shared.errors import NotFound, Unsupported
+
+router = APIRouter(prefix="/api", tags=["ollama"])
+
+# The Ollama whose answers this engine gives; clients compare it.
+OLLAMA_VERSION = "0.33.0"
+_FOREVER_SECONDS = 100 * 365 * 86400
+
+
+class NamedRequest(BaseModel):
+    """A body that names a model; ``name`` is the old spelling."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str = ""
+    name: str = ""
+
+    @property
+    def wanted(self) -> str:
+        """The name, in either spelling."""
+        return self.model or self.name
+
+
+class CopyRequest(BaseModel):
+    """``POST /api/copy``."""
+
+    source: str
+    destination: str
+
+
+Named = Annotated[NamedRequest, Depends(json_body(NamedRequest))]
+
+
+@router.get("/version")
+async def version() -> dict[str, str]:
+    """The version of Ollama's API that is spoken here."""
+    return {"version": OLLAMA_VERSION}
+
+
+@router.get("/tags")
+async def tags(engine: Engine) -> Response:
+    """The models there are."""
+    return FastJson({"models": await asyncio.to_thread(engine.catalog.tags)})
+
+
+@router.post("/show")
+async def show_model(engine: Engine, body: Named) -> Response:
+    """Everything about one model."""
+    return FastJson(show(await engine.catalog.get(body.wanted)))
+
+
+@router.get("/ps")
+async def running(engine: Engine) -> Response:
+    """The models that are loaded."""
+    return FastJson({"models": [_running(loaded) for loaded in engine.scheduler.loaded()]})
+
+
+def _running(loaded: LoadedModel) -> dict[str, object]:
+    remaining = loaded.remaining_seconds
+    return {
+        "name": loaded.name,
+        "model": loaded.name,
+        "size": loaded.bytes,
+        "digest": loaded.digest,
+        "details": loaded.details,
+        "expires_at": timestamp(time.time() + (_FOREVER_SECONDS if remaining is None else remaining)),
+        "size_vram": 0,
+        "context_length": loaded.process.specification.num_ctx,
+    }
+
+
+@router.post("/create")
+async def create(
+    request: Request, engine: Engine, body: Annotated[CreateRequest, Depends(json_body(CreateRequest))]
+) -> Response:
+    """Make a model from another one or from uploaded files."""
+    store = engine.catalog.store
+    plan = await asyncio.to_thread(plan_create, store, body)
+    if body.stream:
+        return await streamed(request, json_lines(run_create(store, plan)), NDJSON)
+    return FastJson((await collected(run_create(store, plan)))[-1])
+
+
+@router.post("/copy")
+async def copy(engine: Engine, body: Annotated[CopyRequest, Depends(json_body(CopyRequest))]) -> Response:
+    """Give a model a second name."""
+    await asyncio.to_thread(engine.catalog.copy, body.source, body.destination)
+    return Response()
+
+
+@router.delete("/delete")
+async def delete(engine: Engine, body: Named) -> Response:
+    """Remove a model."""
+    await asyncio.to_thread(engine.catalog.delete, body.wanted)
+    return Response()
+
+
+@router.head("/blobs/{digest}")
+async def has_blob(engine: Engine, digest: str) -> Response:
+    """200 when the blob is there, 404 when not."""
+    if not engine.catalog.store.has_blob(digest):
+        raise NotFound(f"blob {digest} not found")
+    return Response()
+
+
+@router.post("/blobs/{digest}")
+async def upload_blob(request: Request, engine: Engine, digest: str) -> Response:
+    """Store an upload: 201 when it is new, 200 without reading it when it is there."""
+    store = engine.catalog.store
+    if store.has_blob(digest):
+        return Response()
+    await store.write_blob_stream(digest, request.stream())
+    return Response(status_code=201)
+
+
+@router.post("/pull")
+@router.post("/push")
+async def no_registry(body: Named) -> Response:
+    """Say that there is no registry."""
+    raise Unsupported(
+        f"there is no model registry here to exchange '{body.wanted}' with; upload a GGUF to /api/blobs and name it in "
+        "/api/create, or start from a model that /api/tags lists",
+        param="model",
+    )

