@@ -7,8 +7,8 @@ PYTHON = .venv/bin/python
 run: setup ## sets everything up, starts the platform, prints the address, an API key and three lines to try
 	@$(PYTHON) scripts/run.py
 
-demo: setup ## walks the whole story on real input; PDF=path takes another document
-	@$(PYTHON) scripts/demo.py $(if $(PDF),--pdf "$(PDF)")
+demo: setup ## walks the whole story on real input; PDF=path QUESTION=text take another document
+	@$(PYTHON) scripts/demo.py $(if $(PDF),--pdf "$(PDF)") $(if $(QUESTION),--question "$(QUESTION)")
 
 test: setup lint ## sets everything up, runs all tests
 	@$(PYTHON) -m pytest $(ARGS)
