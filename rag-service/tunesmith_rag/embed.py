@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -59,10 +60,10 @@ class OllamaEmbedder:
     async def model(self, name: str, patience: float) -> EmbeddingModel:
         """Describe `name` from what the server shows about it; asked once, then remembered."""
         if name not in self._models:
-            info = await _patiently(lambda: self._show(name), name, patience)
-            context = next((v for k, v in info.items() if k.endswith(".context_length")), self._max_tokens)
-            longest = min(self._max_tokens, int(context)) - SPECIAL_TOKENS
-            self._models[name] = EmbeddingModel(name, longest, token_counter(info))
+            shown = await _patiently(lambda: self._show(name), name, patience)
+            info = shown.get("model_info") or {}
+            longest = min([self._max_tokens, *_contexts(info, shown.get("parameters") or "")]) - SPECIAL_TOKENS
+            self._models[name] = EmbeddingModel(name, longest, token_counter(name, info))
         return self._models[name]
 
     async def embed(self, name: str, texts: Sequence[str], patience: float) -> list[Vector]:
@@ -85,8 +86,14 @@ class OllamaEmbedder:
         response = await self._http.post("/api/show", json={"model": name, "verbose": True})
         if response.is_error:
             raise ollama.ResponseError(response.text, response.status_code)
-        info: dict[str, Any] = response.json().get("model_info") or {}
-        return info
+        shown: dict[str, Any] = response.json()
+        return shown
+
+
+def _contexts(info: Mapping[str, Any], parameters: str) -> list[int]:
+    """Return the lengths that the model's file and its parameters name, in tokens."""
+    trained = [int(value) for key, value in info.items() if key.endswith(".context_length")]
+    return trained + [int(number) for number in re.findall(r"^num_ctx\s+(\d+)", parameters, re.MULTILINE)]
 
 
 def _usable(vector: Vector, first: Vector) -> bool:

@@ -17,7 +17,7 @@ from tunesmith_rag.tokens import TokenCounter
 _SEPARATORS = [r"\n\s*\n", r"\n", r"(?<=[.!?;:。！？])\s", r"\s", ""]
 _COUNT_CACHE = 50_000
 
-_AUTO_TOKENS, _AUTO_OVERLAP_PART = 200, 6
+_AUTO_TOKENS, _AUTO_OVERLAP_PART = 150, 6
 
 
 @dataclass(frozen=True)

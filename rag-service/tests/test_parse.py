@@ -1,0 +1,103 @@
+"""Untrusted documents: good ones give their pages, each bad kind a sentence that says what to do, within its limits."""
+
+import time
+from contextlib import aclosing
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tunesmith_rag import testing
+from tunesmith_rag.parse import ParseLimits, parse
+from tunesmith_rag.pdf import DocumentRefused, Page
+
+GOOD = testing.pdf("The first page is about cats.", "The second page is about dogs.", "")
+BUSY = testing.one_page(testing.packed(b"BT /F1 12 Tf (All work and no play) Tj ET\n", 60))
+EXPLODING = testing.one_page(testing.packed(b" ", 500))
+
+
+async def read(tmp_path: Path, content: bytes, limits: ParseLimits | None = None) -> list[Page]:
+    file = tmp_path / "document"
+    file.write_bytes(content)
+    async with aclosing(parse(file, limits or ParseLimits())) as pages:
+        return [page async for page in pages]
+
+
+async def refusal(tmp_path: Path, content: bytes, limits: ParseLimits | None = None) -> DocumentRefused:
+    with pytest.raises(DocumentRefused) as caught:
+        await read(tmp_path, content, limits)
+    return caught.value
+
+
+async def test_pages_come_in_order_with_their_numbers(tmp_path: Path) -> None:
+    pages = await read(tmp_path, GOOD)
+    assert [(page.number, page.total, page.text) for page in pages] == [
+        (1, 3, "The first page is about cats."),
+        (2, 3, "The second page is about dogs."),
+        (3, 3, ""),
+    ]
+
+
+async def test_a_pdf_that_is_encrypted_for_its_permissions_only_is_read(tmp_path: Path) -> None:
+    pages = await read(tmp_path, testing.encrypted(GOOD, user_password=""))
+    assert "cats" in pages[0].text
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "says"),
+    [
+        pytest.param(b"", "invalid_file", "is empty", id="empty"),
+        pytest.param(b"\0" * 5000, "invalid_file", "is empty", id="zeros"),
+        pytest.param(b"<html>hello</html>", "unsupported_file", "not a PDF", id="no pdf"),
+        pytest.param(GOOD[: len(GOOD) // 2], "invalid_file", "cut off", id="truncated"),
+        pytest.param(testing.encrypted(GOOD, "secret"), "invalid_file", "without the password", id="encrypted"),
+        pytest.param(b"%PDF-1.7\n" + bytes(range(256)) * 9 + b"%%EOF", "invalid_file", "damaged", id="garbage"),
+        pytest.param(testing.page_tree_of_itself(), "invalid_file", "Open it in a PDF viewer", id="looping"),
+        pytest.param(testing.page_tree_of_millions(), "invalid_file", "far more data", id="exploding pages"),
+        pytest.param(
+            testing.one_page(testing.packed(b" ", 500)), "invalid_file", "far more data", id="exploding stream"
+        ),
+    ],
+)
+async def test_a_bad_document_is_refused_with_what_to_do(tmp_path: Path, content: bytes, code: str, says: str) -> None:
+    refused = await refusal(tmp_path, content)
+    assert refused.code == code
+    assert says in str(refused)
+
+
+async def test_a_file_of_a_linearized_pdf_that_is_shorter_than_it_says_is_cut_off(tmp_path: Path) -> None:
+    content = GOOD.replace(b"%PDF-1.3\n", b"%PDF-1.3\n9 0 obj << /Linearized 1 /L 999999 >> endobj\n")
+    assert "cut off" in str(await refusal(tmp_path, content))
+
+
+async def test_a_document_that_keeps_its_reader_busy_is_stopped(tmp_path: Path) -> None:
+    start = time.monotonic()
+    refused = await refusal(tmp_path, BUSY, ParseLimits(seconds=1.0))
+    assert "was stopped" in str(refused) or "its reader stopped" in str(refused)
+    assert time.monotonic() - start < 60
+    assert not [child for child in psutil.Process().children() if "tunesmith_rag.parse_child" in child.cmdline()]
+
+
+async def test_memory_is_capped(tmp_path: Path) -> None:
+    refused = await refusal(tmp_path, BUSY, ParseLimits(memory_mb=128))
+    assert "memory" in str(refused)
+
+
+async def test_too_many_pages_are_named_with_both_numbers(tmp_path: Path) -> None:
+    assert "3 pages and the limit is 2" in str(await refusal(tmp_path, GOOD, ParseLimits(max_pages=2)))
+
+
+async def test_too_much_text_is_refused(tmp_path: Path) -> None:
+    refused = await refusal(tmp_path, GOOD, ParseLimits(max_characters=40))
+    assert "more than 40 characters of text (reached on page 2 of 3)" in str(refused)
+
+
+async def test_a_page_with_a_damaged_content_stream_is_told_apart(tmp_path: Path) -> None:
+    broken = testing.one_page(testing.stream(b"BT /F1 12 Tf (hello) Tj ET (never closed"))
+    pages = await read(tmp_path, broken)
+    assert [page.readable for page in pages] == [False]
+
+
+async def test_what_no_database_stores_is_dropped(tmp_path: Path) -> None:
+    pages = await read(tmp_path, testing.one_page(testing.stream(rb"BT /F1 12 Tf (nul\000 bell\007 end) Tj ET")))
+    assert pages[0].text == "nul bell end"
