@@ -1,5 +1,5 @@
 # Every command that a person needs; the README says what each prints.
-.PHONY: run demo test lint setup lock
+.PHONY: run demo test test-postgres lint setup lock
 .DEFAULT_GOAL := run
 
 PYTHON = .venv/bin/python
@@ -12,6 +12,9 @@ demo: setup ## walks the whole story on real input; PDF=path QUESTION=text take 
 
 test: setup lint ## sets everything up, runs all tests
 	@$(PYTHON) -m pytest $(ARGS)
+
+test-postgres: setup ## runs the tests that use a database on PostgreSQL
+	@scripts/with_postgres.sh $(PYTHON) -m pytest shared gateway rag-service finetune-worker $(ARGS)
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

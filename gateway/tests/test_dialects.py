@@ -1,5 +1,7 @@
 """The dialects over the real engine and rag-service, with the clients that people use."""
 
+from collections.abc import Iterator
+
 import httpx
 import ollama
 import openai
@@ -12,8 +14,9 @@ MODEL = "smollm2:135m"
 
 
 @pytest.fixture
-def gpt(platform: Platform) -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{platform.url}/v1", api_key=platform.key, max_retries=0)
+def gpt(platform: Platform) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{platform.url}/v1", api_key=platform.key, max_retries=0) as client:
+        yield client
 
 
 def test_without_a_key_every_route_is_refused(platform: Platform) -> None:
@@ -68,7 +71,11 @@ def test_a_file_name_that_is_a_path_is_refused(client: httpx.Client, name: str) 
 
 
 def test_the_ollama_client_works_unchanged(platform: Platform) -> None:
-    client = ollama.Client(host=platform.url, headers={"authorization": f"Bearer {platform.key}"})
+    with ollama.Client(host=platform.url, headers={"authorization": f"Bearer {platform.key}"}) as client:
+        _use_ollama(client)
+
+
+def _use_ollama(client: ollama.Client) -> None:
     assert MODEL in {model.model for model in client.list().models}
     parts = list(client.chat(MODEL, [{"role": "user", "content": "Hi"}], stream=True, options={"num_predict": 4}))
     assert parts[-1].done

@@ -99,7 +99,7 @@ class DocumentService:
         """Return the chunks of a vector store that answer `question`, best first; of `file_ids` only, when given."""
         body: Json = {"query": question, "max_num_results": how.k, "rewrite_query": how.queries > 1}
         if how.queries > 1:
-            body |= {"queries": how.queries, "rewrite_model": how.rewrite_model}
+            body["rewrite_model"] = how.rewrite_model
         if file_ids:
             body["filters"] = {"type": "in", "key": "file_id", "value": sorted(file_ids)}
         page = await self._rag.call("POST", f"/v1/vector_stores/{store}/search", owner=owner, body=body)
