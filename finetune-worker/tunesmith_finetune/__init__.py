@@ -1,0 +1,1 @@
+"""From a dataset to a quantised model that serves under its own name."""

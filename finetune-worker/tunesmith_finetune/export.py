@@ -1,0 +1,116 @@
+"""From an adapter to a quantised model file: convert, merge, quantise, and read back what came out.
+
+Every function writes its output beside it first and renames it, so a file under its own name is whole.
+"""
+
+import asyncio
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tunesmith_finetune.llama_cpp import LlamaCpp
+from tunesmith_finetune.processes import Limits, run_child
+from tunesmith_shared.errors import StorageFull, TunesmithError
+from tunesmith_shared.store import read_gguf_header
+
+SPARE_BYTES = 64 * 2**20
+"""What must stay free on the disk beside what a step writes."""
+
+
+class ExportFailed(TunesmithError):
+    """A tool said it succeeded and its output is not what it should be."""
+
+    default_code = "export_failed"
+
+
+@dataclass(frozen=True)
+class Exporter:
+    """Runs llama.cpp's tools for one job; what they print goes to `log`."""
+
+    tools: LlamaCpp
+    limits: Limits
+    log: Path
+
+    async def base_to_f16(self, base_folder: Path, output: Path) -> None:
+        """Write the half-precision GGUF of a base model's folder."""
+        arguments = [str(base_folder), "--outtype", "f16"]
+        await self._script("convert_hf_to_gguf.py", arguments, output, "Converting the base model to GGUF")
+
+    async def adapter_to_gguf(self, adapter_folder: Path, base_folder: Path, output: Path) -> None:
+        """Write a PEFT adapter as a GGUF adapter, in float32."""
+        arguments = ["--base", str(base_folder), "--outtype", "f32", str(adapter_folder)]
+        await self._script("convert_lora_to_gguf.py", arguments, output, "Converting the adapter to GGUF")
+
+    async def merge(self, base_gguf: Path, adapter_gguf: Path, output: Path) -> None:
+        """Write the half-precision GGUF of base and adapter together."""
+        await asyncio.to_thread(require_space, output.parent, base_gguf)
+        with_draft = ["-m", str(base_gguf), "--lora", str(adapter_gguf), "-o", str(_draft(output))]
+        command = [str(self.tools.tool("llama-export-lora")), *with_draft]
+        await self._run(command, output, "Merging the adapter into the base")
+
+    async def quantise(self, merged: Path, output: Path, gguf_type: str) -> None:
+        """Write `merged` as `gguf_type`."""
+        await asyncio.to_thread(require_space, output.parent, merged)
+        command = [str(self.tools.tool("llama-quantize")), str(merged), str(_draft(output)), gguf_type]
+        await self._run(command, output, f"Quantising to {gguf_type}")
+
+    async def _script(self, name: str, arguments: Sequence[str], output: Path, title: str) -> None:
+        command = [sys.executable, str(self.tools.script(name)), "--outfile", str(_draft(output)), *arguments]
+        await self._run(command, output, title)
+
+    async def _run(self, command: list[str], output: Path, title: str) -> None:
+        draft = _draft(output)
+        try:
+            await run_child(command, title=title, log=self.log, limits=self.limits)
+            await asyncio.to_thread(_finish, draft, output)
+        except FileNotFoundError as error:
+            raise ExportFailed(f"{title} wrote no file; {self.log} has what it printed.") from error
+        finally:
+            draft.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """What a GGUF says it is, read from the file: its type, its size, and how many tensors have which type."""
+
+    gguf_type: str
+    bytes: int
+    tensor_types: dict[str, int]
+
+
+def read_model_file(path: Path, wanted: str) -> ModelFile:
+    """Return what `path` really is. Raises `ExportFailed` when it is not of the type `wanted`.
+
+    llama-quantize gives tensors whose rows do not divide into blocks of 256 a type with smaller blocks; that is why the
+    types of the tensors are read too.
+    """
+    header = read_gguf_header(path)
+    types = Counter(tensor.type.name for tensor in header.tensors)
+    if header.file_type != wanted:
+        raise ExportFailed(f"The file was to be {wanted} and is {header.file_type}.")
+    return ModelFile(header.file_type, path.stat().st_size, dict(types.most_common()))
+
+
+def require_space(folder: Path, like: Path) -> None:
+    """Raise `StorageFull` when `folder` has no room for a file of the size of `like` and some spare."""
+    needed = like.stat().st_size + SPARE_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StorageFull(
+            f"{needed / 2**20:.0f} MiB are needed in {folder} and {free / 2**20:.0f} MiB are free. "
+            "Free some space, then start the job again."
+        )
+
+
+def _draft(output: Path) -> Path:
+    return output.with_name(f".{output.name}.{os.getpid()}.part")
+
+
+def _finish(draft: Path, output: Path) -> None:
+    with draft.open("rb") as file:
+        os.fsync(file.fileno())
+    draft.replace(output)

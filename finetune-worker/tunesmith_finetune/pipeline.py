@@ -1,0 +1,90 @@
+"""What a job's steps work with, and how a step tells people what it does."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from tunesmith_finetune.base_models import BASE_MODELS, BaseModel, BaseModelStore, find_base_model, unknown_base_model
+from tunesmith_finetune.datasets.reader import Source
+from tunesmith_finetune.llama_cpp import Toolbox
+from tunesmith_finetune.processes import Limits
+from tunesmith_finetune.publish import Publisher
+from tunesmith_finetune.repository import JobRepository
+from tunesmith_finetune.settings import WorkerSettings
+from tunesmith_finetune.workspace import Workspace
+from tunesmith_shared.files import FileStore
+from tunesmith_shared.tables import Job
+
+DEFAULT_MEMORY_SHARE = 0.85
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Everything that steps share; opened by the application."""
+
+    settings: WorkerSettings
+    jobs: JobRepository
+    files: FileStore
+    bases: BaseModelStore
+    toolbox: Toolbox
+    publisher: Publisher
+
+    def workspace(self, job: Job) -> Workspace:
+        """Return the folder of `job`, which is made if need be."""
+        folder = self.settings.jobs_dir / job.id
+        folder.mkdir(parents=True, exist_ok=True)
+        return Workspace(folder)
+
+    async def base_model(self, job: Job) -> BaseModel:
+        """Return the base model of `job`. Raises `NotFound` when it is no longer known."""
+        base = find_base_model(str(job.request.get("base_model") or job.model))
+        if base is None:
+            raise unknown_base_model(job.model, BASE_MODELS.values())
+        return base
+
+    async def sources(self, job: Job) -> dict[str, Source]:
+        """Return the datasets of `job` by part: `train`, and `valid` if it has one."""
+        found: dict[str, Source] = {}
+        for part, param, file_id in (
+            ("train", "training_file", job.training_file),
+            ("valid", "validation_file", job.validation_file),
+        ):
+            row = await self.jobs.file(file_id, job.owner) if file_id else None
+            if row is not None:
+                found[part] = Source(self.files.path(row.id), row.filename, param)
+        return found
+
+    @property
+    def tool_limits(self) -> Limits:
+        """What a conversion may take."""
+        return Limits(None, self.settings.tool_hours * 3600)
+
+    @property
+    def training_limits(self) -> Limits:
+        """What a training may take."""
+        wanted = self.settings.training_memory_mb
+        memory = wanted * 2**20 if wanted else int(psutil.virtual_memory().total * DEFAULT_MEMORY_SHARE)
+        return Limits(memory, self.settings.training_hours * 3600)
+
+
+@dataclass
+class Act:
+    """What an act of a job adds to its closing event."""
+
+    detail: str = ""
+    data: dict[str, Any] | None = None
+
+
+@asynccontextmanager
+async def act(pipeline: Pipeline, job: Job, key: str, doing: str, done: str) -> AsyncIterator[Act]:
+    """Tell that `doing` begins, and at the end that it is `done`, with the seconds it took."""
+    await pipeline.jobs.tell(job.id, f"{key}-begin", doing)
+    started, result = time.monotonic(), Act()
+    yield result
+    seconds = round(time.monotonic() - started, 1)
+    message = f"{done} in {seconds:g} s{': ' if result.detail else ''}{result.detail}"
+    await pipeline.jobs.tell(job.id, f"{key}-end", message, data={"seconds": seconds, **(result.data or {})})

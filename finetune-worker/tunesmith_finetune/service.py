@@ -1,0 +1,160 @@
+"""What people may do with fine-tuning jobs: create, look at, cancel. What is cheap to check is checked first."""
+
+import asyncio
+import re
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeVar
+
+from tunesmith_finetune import hyperparameters, workflow
+from tunesmith_finetune.base_models import BASE_MODELS, BaseModel, find_base_model, unknown_base_model
+from tunesmith_finetune.datasets.formats import read_examples
+from tunesmith_finetune.datasets.reader import Source
+from tunesmith_finetune.pipeline import Pipeline
+from tunesmith_finetune.publish import CANDIDATES
+from tunesmith_finetune.steps.dataset import method_with
+from tunesmith_shared.clock import now
+from tunesmith_shared.errors import BadRequest, Conflict, NotFound
+from tunesmith_shared.ids import new_id
+from tunesmith_shared.schemas.jobs import FINISHED, JobCreate
+from tunesmith_shared.store import ModelName
+from tunesmith_shared.tables import Checkpoint, File, Job, JobEvent
+
+EVENT_POLL_SECONDS = 0.3
+MOST_GENERATIONS = 8
+Row = TypeVar("Row")
+
+
+class JobService:
+    """Fine-tuning jobs of owners."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._jobs = pipeline.jobs
+
+    async def create(self, owner: str, body: JobCreate) -> Job:
+        """Check `body` and start a job. Raises `NotFound`, `BadRequest`, `Conflict` or `Unsupported`."""
+        wanted = hyperparameters.requested(body)
+        base = await self._base_of(body.model, owner)
+        hyperparameters.choose(wanted, rows=1, longest=1, context_length=base.context_length)
+        job_id = new_id("ftjob")
+        name = await self._model_name(body, base, job_id, owner)
+        await self._check_file(body.training_file, "training_file", owner)
+        if body.validation_file is not None:
+            await self._check_file(body.validation_file, "validation_file", owner)
+        job = Job(
+            id=job_id, owner=owner, model=body.model, model_name=name, fine_tuned_model=None, status="queued",
+            training_file=body.training_file, validation_file=body.validation_file,
+            seed=body.seed if body.seed is not None else secrets.randbelow(2**31),
+            method=method_with(wanted.model_dump()),
+            request={"body": body.model_dump(mode="json"), "base_model": base.name},
+            job_metadata=body.metadata or {}, result_files=[], trained_tokens=None, error_code=None,
+            error_message=None, error_param=None, created_at=now(), finished_at=None, estimated_finish=None,
+        )  # fmt: skip
+        await self._jobs.add(job)
+        await self._jobs.tell(job.id, "created", f"Created fine-tuning job: {job.id}")
+        await workflow.enqueue(job.id)
+        return job
+
+    async def get(self, owner: str, job_id: str) -> Job:
+        """Return a job. Raises `NotFound`."""
+        job = await self._jobs.owned(job_id, owner)
+        if job is None:
+            raise NotFound(f"There is no fine-tuning job '{job_id}'.", param="fine_tuning_job_id")
+        return job
+
+    async def list(self, owner: str, after: str | None, limit: int) -> tuple[Sequence[Job], bool]:
+        """Return a page of jobs, newest first, and whether there are more."""
+        return _cut(await self._jobs.page(owner, after, limit + 1), limit)
+
+    async def events(self, owner: str, job_id: str, after: str | None, limit: int) -> tuple[Sequence[JobEvent], bool]:
+        """Return a page of a job's events, newest first, and whether there are more. Raises `NotFound`."""
+        await self.get(owner, job_id)
+        return _cut(await self._jobs.events(job_id, after, limit + 1), limit)
+
+    async def checkpoints(
+        self, owner: str, job_id: str, after: str | None, limit: int
+    ) -> tuple[Sequence[Checkpoint], bool]:
+        """Return a page of a job's checkpoints, newest first, and whether there are more. Raises `NotFound`."""
+        await self.get(owner, job_id)
+        return _cut(await self._jobs.checkpoints(job_id, after, limit + 1), limit)
+
+    async def follow(self, owner: str, job_id: str) -> AsyncIterator[JobEvent]:
+        """Yield a job's events from the first on, as they happen, until the job has ended and all are told."""
+        last: str | None = None
+        while True:
+            job = await self.get(owner, job_id)
+            for event in await self._jobs.events_since(job_id, last):
+                last = event.id
+                yield event
+            if job.status in FINISHED:
+                return
+            await asyncio.sleep(EVENT_POLL_SECONDS)
+
+    async def cancel(self, owner: str, job_id: str) -> Job:
+        """Let a job end as cancelled, and stop what it runs. Raises `NotFound`, or `Conflict` when it has ended."""
+        job = await self.get(owner, job_id)
+        if not await self._jobs.end(job_id, "cancelled"):
+            raise Conflict(f"The job '{job_id}' has ended already ({job.status}).", code="job_ended")
+        await workflow.cancel(job_id)
+        await self._jobs.tell(job_id, "cancelled", "The job was cancelled")
+        return await self.get(owner, job_id)
+
+    async def _base_of(self, model: str, owner: str) -> BaseModel:
+        """Return the base of `model`: itself, or what a model of `owner` was made from, over generations."""
+        name = model
+        for _ in range(MOST_GENERATIONS):
+            base = find_base_model(name)
+            if base is not None:
+                return base
+            row = await self._jobs.model(canonical(name))
+            if row is None or row.owner != owner:
+                break
+            name = row.base_model
+        raise unknown_base_model(model, BASE_MODELS.values())
+
+    async def _model_name(self, body: JobCreate, base: BaseModel, job_id: str, owner: str) -> str:
+        ending = re.sub(r"[^a-z0-9._-]+", "-", (body.suffix or job_id[-8:]).lower()).strip("-.") or job_id[-8:]
+        try:
+            parsed = ModelName.parse(body.model_name or f"{base.name}-{ending}")
+        except BadRequest as error:
+            raise BadRequest(
+                f"'{body.model_name}' cannot be a model's name: letters, digits, '.', '-' and '_', optionally ':tag'.",
+                param="model_name",
+            ) from error
+        name = parsed.display.lower()
+        if parsed.namespace.lower() == CANDIDATES:
+            raise BadRequest(f"The namespace '{CANDIDATES}' is the worker's own.", param="model_name")
+        if find_base_model(name) is not None:
+            raise Conflict(f"'{name}' is a base model's name; choose another.", param="model_name", code="name_taken")
+        own = await self._jobs.model(name)
+        taken = own is None and await self._pipeline.publisher.is_served(ModelName.parse(name))
+        if taken or await self._jobs.name_taken(name, owner):
+            raise Conflict(f"There is a model '{name}' already; choose another.", param="model_name", code="name_taken")
+        return name
+
+    async def _check_file(self, file_id: str, param: str, owner: str) -> None:
+        file = await self._jobs.file(file_id, owner)
+        if file is None:
+            raise NotFound(f"There is no file '{file_id}'.", param=param)
+        source = Source(self._pipeline.files.path(file.id), file.filename, param)
+        await asyncio.to_thread(_check_quickly, source, file, self._pipeline.settings.quick_check_bytes)
+
+
+def canonical(name: str) -> str:
+    """Return a model name as the table of models spells it. Raises `BadRequest` for what cannot be a name."""
+    return ModelName.parse(name).display.lower()
+
+
+def _check_quickly(source: Source, file: File, limit: int) -> None:
+    """Check a small dataset whole, and of a large one the columns; the rest is checked by the job's first step."""
+    examples = read_examples(source)
+    if file.bytes > limit:
+        next(examples, None)
+        return
+    for _ in examples:
+        pass
+
+
+def _cut(rows: Sequence[Row], limit: int) -> tuple[Sequence[Row], bool]:
+    return rows[:limit], len(rows) > limit

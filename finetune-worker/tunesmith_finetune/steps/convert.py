@@ -1,0 +1,83 @@
+"""From adapter to quantised file: convert, merge, quantise."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+from tunesmith_finetune.export import Exporter
+from tunesmith_finetune.llama_cpp import LlamaCpp
+from tunesmith_finetune.pipeline import Pipeline, act
+from tunesmith_finetune.workspace import read_json
+from tunesmith_shared.tables import Job
+
+PROGRESS_SECONDS = 10.0
+
+
+async def convert(pipeline: Pipeline, job: Job) -> None:
+    """Write the adapter as GGUF, after llama.cpp's tools are there."""
+    workspace = pipeline.workspace(job)
+    tools = await _tools(pipeline, job)
+    if workspace.adapter_gguf.exists():
+        return
+    base_folder = Path(read_json(workspace.plan)["base_folder"])
+    async with act(pipeline, job, "convert", "converting adapter to GGUF", "converted adapter to GGUF") as told:
+        await _exporter(pipeline, job, tools).adapter_to_gguf(workspace.adapter, base_folder, workspace.adapter_gguf)
+        told.detail, told.data = _size(workspace.adapter_gguf)
+
+
+async def merge(pipeline: Pipeline, job: Job) -> None:
+    """Merge the adapter into the base's half-precision GGUF, which is made once for all jobs."""
+    workspace = pipeline.workspace(job)
+    if workspace.merged_gguf.exists() or workspace.model_gguf.exists():
+        return
+    tools = await _tools(pipeline, job)
+    exporter = _exporter(pipeline, job, tools)
+    base = await pipeline.base_model(job)
+    base_gguf = pipeline.bases.f16_gguf(base)
+    async with pipeline.bases.lock(base_gguf):
+        if not base_gguf.exists():
+            async with act(pipeline, job, "base-gguf", "converting the base to GGUF", "converted the base to GGUF"):
+                await exporter.base_to_f16(pipeline.bases.folder(base), base_gguf)
+    async with act(pipeline, job, "merge", "merging adapter into the base", "merged adapter into the base") as told:
+        await exporter.merge(base_gguf, workspace.adapter_gguf, workspace.merged_gguf)
+        told.detail, told.data = _size(workspace.merged_gguf)
+
+
+async def quantise(pipeline: Pipeline, job: Job) -> None:
+    """Quantise the merged model, and let go of the larger file."""
+    workspace = pipeline.workspace(job)
+    gguf_type = read_json(workspace.plan)["hyperparameters"]["gguf_type"]
+    if not workspace.model_gguf.exists():
+        tools = await _tools(pipeline, job)
+        exporter = _exporter(pipeline, job, tools)
+        doing, done = f"quantising to {gguf_type}", f"quantised to {gguf_type}"
+        async with act(pipeline, job, "quantise", doing, done) as told:
+            await exporter.quantise(workspace.merged_gguf, workspace.model_gguf, gguf_type)
+            told.detail, told.data = _size(workspace.model_gguf)
+    workspace.merged_gguf.unlink(missing_ok=True)
+
+
+async def _tools(pipeline: Pipeline, job: Job) -> LlamaCpp:
+    """Return llama.cpp's tools; while they are being built, tell so. Raises `ToolsMissing`."""
+    toolbox = pipeline.toolbox
+    if toolbox.ready:
+        return await toolbox.get()
+    async with act(pipeline, job, "tools", "building llama.cpp tools", "llama.cpp tools are ready"):
+        waiting = asyncio.create_task(toolbox.get())
+        try:
+            while not waiting.done():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.shield(waiting), PROGRESS_SECONDS)
+                await pipeline.jobs.tell(job.id, f"tools-{toolbox.state}", toolbox.state)
+        finally:
+            waiting.cancel()
+        return waiting.result()
+
+
+def _exporter(pipeline: Pipeline, job: Job, tools: LlamaCpp) -> Exporter:
+    return Exporter(tools, pipeline.tool_limits, pipeline.workspace(job).log)
+
+
+def _size(path: Path) -> tuple[str, dict[str, int]]:
+    size = path.stat().st_size
+    return f"{size / 1e6:.1f} MB", {"bytes": size}

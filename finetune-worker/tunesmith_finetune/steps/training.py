@@ -1,0 +1,90 @@
+"""The training step: a child process whose reports become events and checkpoints."""
+
+import json
+import sys
+from typing import Any
+
+from tunesmith_finetune.pipeline import Pipeline, act
+from tunesmith_finetune.processes import run_child
+from tunesmith_finetune.steps.dataset import method_with
+from tunesmith_finetune.workspace import read_json
+from tunesmith_shared.clock import now
+from tunesmith_shared.tables import Job
+
+
+async def train(pipeline: Pipeline, job: Job) -> None:
+    """Train the adapter, from the last whole checkpoint if there is one. Raises `ChildFailed`."""
+    workspace = pipeline.workspace(job)
+    plan = read_json(workspace.plan)
+    if not workspace.training.exists():
+        listener = _Listener(pipeline, job, plan)
+        async with act(pipeline, job, "train", "loading the model to train", "trained") as told:
+            await run_child(
+                [sys.executable, "-m", "tunesmith_finetune.train", str(workspace.folder)],
+                title="The training",
+                log=workspace.log,
+                limits=pipeline.training_limits,
+                on_line=listener.hear,
+            )
+            outcome = read_json(workspace.training)
+            told.detail = f"{outcome['steps']} steps"
+            told.data = {"steps": outcome["steps"], "training_seconds": outcome["seconds"]}
+    outcome = read_json(workspace.training)
+    await pipeline.jobs.change(job.id, trained_tokens=outcome["trained_tokens"], estimated_finish=None)
+    await _complete_last_checkpoint(pipeline, job, outcome)
+
+
+async def _complete_last_checkpoint(pipeline: Pipeline, job: Job, outcome: dict[str, Any]) -> None:
+    last = await pipeline.jobs.last_checkpoint(job.id)
+    if last is None or not outcome["after"]:
+        return
+    measured = {
+        "full_valid_loss": outcome["after"]["loss"],
+        "full_valid_mean_token_accuracy": outcome["after"]["accuracy"],
+    }
+    metrics = {**last.metrics, **measured}
+    await pipeline.jobs.add_checkpoint(job.id, last.step_number, last.fine_tuned_model_checkpoint, metrics)
+
+
+class _Listener:
+    """Turns what the training process reports into events, checkpoints and the job's columns."""
+
+    def __init__(self, pipeline: Pipeline, job: Job, plan: dict[str, Any]) -> None:
+        self._jobs = pipeline.jobs
+        self._job = job
+        self._plan = plan
+
+    async def hear(self, line: str) -> None:
+        """Take one line of the training process's output."""
+        report = json.loads(line)
+        kind = report.pop("type")
+        await {
+            "setup": self._setup,
+            "evaluation": self._evaluation,
+            "metrics": self._metrics,
+            "checkpoint": self._checkpoint,
+        }[kind](report)
+
+    async def _setup(self, report: dict[str, Any]) -> None:
+        chosen = {**self._plan["hyperparameters"], "quantization": report["quantization"]}
+        await self._jobs.change(self._job.id, method=method_with(chosen))
+        numbers = "bfloat16 products" if report["bfloat16"] else "float32"
+        message = f"training on {report['device']} ({numbers}, base quantised: {report['quantization']})"
+        await self._jobs.tell(self._job.id, "setup", message, data=report)
+
+    async def _evaluation(self, report: dict[str, Any]) -> None:
+        when = report.pop("when")
+        message = f"loss on the evaluation rows {when} training: {report['loss']:.3f}"
+        await self._jobs.tell(self._job.id, f"evaluation-{when}", message, data=report)
+
+    async def _metrics(self, report: dict[str, Any]) -> None:
+        step, total = report["step"], report["total_steps"]
+        await self._jobs.change(self._job.id, estimated_finish=now() + report["eta_seconds"])
+        message = f"Step {step}/{total}: training loss={report['train_loss']:.2f}"
+        await self._jobs.measure(self._job.id, f"step-{step}", message, report)
+
+    async def _checkpoint(self, report: dict[str, Any]) -> None:
+        step = report["step"]
+        metrics = {name: value for name, value in report.items() if value is not None}
+        name = f"{self._job.model_name}:ckpt-step-{step}"
+        await self._jobs.add_checkpoint(self._job.id, step, name, metrics)

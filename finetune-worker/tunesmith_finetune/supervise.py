@@ -1,0 +1,50 @@
+"""Jobs and their workflows kept in agreement: no job waits for a workflow that will not come.
+
+A job whose row was written and whose workflow was not enqueued (a kill between the two) is enqueued; one whose workflow
+was given up (its step killed the worker again and again) or broke ends `failed`.
+"""
+
+import asyncio
+import logging
+
+from dbos import DBOS, WorkflowStatusString
+
+from tunesmith_finetune import workflow
+from tunesmith_finetune.failures import Failure
+from tunesmith_finetune.repository import JobRepository
+from tunesmith_shared.durable import WORKFLOW
+
+INTERVAL_SECONDS = 2.0
+_logger = logging.getLogger("tunesmith.supervise")
+
+GIVEN_UP = Failure(
+    code="worker_crashed",
+    message=f"The worker died more than {WORKFLOW['max_recovery_attempts']} times while it ran this job, "
+    "which was given up. The worker's log has more; most often memory ran out.",
+    param=None,
+)
+BROKEN = Failure(code="internal_error", message="The job broke off; the worker's log has more.", param=None)
+
+
+async def supervise(jobs: JobRepository) -> None:
+    """Look after unfinished jobs for as long as the worker runs."""
+    while True:
+        try:
+            await look_once(jobs)
+        except Exception:  # the database may be away for a while; look again then
+            _logger.warning("could not look after the jobs", exc_info=True)
+        await asyncio.sleep(INTERVAL_SECONDS)
+
+
+async def look_once(jobs: JobRepository) -> None:
+    """Bring every unfinished job into agreement with its workflow."""
+    for job in await jobs.unfinished():
+        status = await DBOS.get_workflow_status_async(job.id)
+        if status is None:
+            await workflow.enqueue(job.id)
+        elif status.status == WorkflowStatusString.MAX_RECOVERY_ATTEMPTS_EXCEEDED.value:
+            await workflow.fail(job.id, GIVEN_UP)
+        elif status.status in (WorkflowStatusString.ERROR.value, WorkflowStatusString.SUCCESS.value):
+            await workflow.fail(job.id, BROKEN)
+        elif status.status == WorkflowStatusString.CANCELLED.value:
+            await jobs.end(job.id, "cancelled")
