@@ -93,6 +93,7 @@ def _add_vocabulary(writer: gguf.GGUFWriter, vocabulary: list[str], config: dict
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(True)
     writer.add_add_sep_token(False)
+    writer.add_bool("tokenizer.ggml.normalizer.lowercase", True)
 
 
 def _marked(token: str) -> str:

@@ -14,6 +14,10 @@ CHAT_PATH = "/v1/chat/completions"
 TEXT_PATH = "/v1/completions"
 _DONE = b"[DONE]"
 
+# llama.cpp looks whether the client is there only when it writes to it, or when a second passes in which no
+# request of the model gets anything. So every answer is streamed, and progress is written while a prompt is read.
+STREAMING: Json = {"stream": True, "return_progress": True}
+
 
 @dataclass(slots=True)
 class Timings:
@@ -40,7 +44,7 @@ async def stream_pieces(process: ModelProcess, path: str, body: Options) -> Asyn
     """The pieces of one generation, the last with its reason. Raises RunnerFailed, BadRequest, ContextExceeded."""
     calls = _ToolCalls()
     last = Piece()
-    async with process.request(path, {**body, "stream": True}) as response:
+    async with process.request(path, {**body, **STREAMING}) as response:
         async for line in response.content:
             if not line.startswith(b"data: "):
                 continue

@@ -11,6 +11,9 @@ from tunesmith_engine.truncation import tokenize
 from tunesmith_shared.errors import BadRequest
 
 EmbeddingInput = str | list[int]
+# Between batches a request whose client left ends, and others get their turn.
+_BATCH_INPUTS = 32
+
 Vectors = NDArray[np.float32]
 
 
@@ -29,13 +32,17 @@ async def embed(
     if not inputs:
         return Embedded(np.zeros((0, 0), np.float32), 0)
     filled = [text if text else " " for text in inputs]
-    try:
-        found = await _embed(process, filled)
-    except ContextExceeded:
-        if not truncate:
-            raise
-        found = await _embed(process, [await _cut(process, text, num_ctx) for text in filled])
-    return Embedded(shorten(found.vectors, dimensions), found.tokens)
+    found = []
+    for start in range(0, len(filled), _BATCH_INPUTS):
+        batch = filled[start : start + _BATCH_INPUTS]
+        try:
+            found.append(await _embed(process, batch))
+        except ContextExceeded:
+            if not truncate:
+                raise
+            found.append(await _embed(process, [await _cut(process, text, num_ctx) for text in batch]))
+    vectors = np.concatenate([part.vectors for part in found])
+    return Embedded(shorten(vectors, dimensions), sum(part.tokens for part in found))
 
 
 async def _embed(process: ModelProcess, inputs: list[EmbeddingInput]) -> Embedded:

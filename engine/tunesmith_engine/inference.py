@@ -38,6 +38,7 @@ class Inference:
         self.catalog = catalog
         self.scheduler = scheduler
         self._parallel = settings.engine_parallel
+        self._batch = settings.engine_batch
         self._keep_alive = settings.engine_keep_alive
         self._load_defaults = LoadOptions(settings.engine_context, settings.engine_threads)
 
@@ -67,6 +68,7 @@ class Inference:
             num_ctx=loading.num_ctx,
             parallel=_EMBEDDING_SLOTS if model.is_embedding else self._parallel,
             num_thread=loading.num_thread,
+            batch=self._batch,
             shift=loading.shift or model.is_embedding,
         )
         demand = Demand(

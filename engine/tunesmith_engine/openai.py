@@ -1,20 +1,22 @@
 """OpenAI's chat and completion requests for llama.cpp's server, whose answers already have OpenAI's shape.
 
-Answers pass through as bytes. Model processes are shared by all names of a model, so they know
-themselves by a placeholder; putting the served name there is the only change that is made.
+Streams pass through as bytes. Model processes are shared by all names of a model, so they know
+themselves by a placeholder; putting the served name there is the only change that is made. Whole
+answers are put together from a stream, because llama.cpp notices that a client left only while it writes.
 """
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import aiohttp
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from tunesmith_engine.completions import CHAT_PATH, TEXT_PATH
+from tunesmith_engine.completions import CHAT_PATH, STREAMING, TEXT_PATH
 from tunesmith_engine.generate import fit
 from tunesmith_engine.inference import Inference, Job, require_completion, require_tools
 from tunesmith_engine.messages import with_model_messages
+from tunesmith_engine.openai_whole import assemble
 from tunesmith_engine.options import Options, llama_sampling
 from tunesmith_engine.process import ContextExceeded, ModelProcess
 from tunesmith_engine.specification import ALIAS
@@ -27,6 +29,8 @@ _CHAT_FIELDS = (
     "tools", "tool_choice", "parallel_tool_calls", "response_format", "logprobs", "top_logprobs", "logit_bias",
     "stream_options",
 )  # fmt: skip
+_EVENT_END = b"\n\n"
+_PROGRESS = b'"prompt_progress":{'
 _TEXT_FIELDS = ("logprobs", "logit_bias", "stream_options")
 
 
@@ -96,7 +100,7 @@ async def prepare_chat(inference: Inference, request: OpenAIChatRequest) -> tupl
     if request.tools:
         require_tools(job)
     messages = with_model_messages(request.messages, job.model.system, job.model.messages)
-    body: Options = {"messages": messages, "stream": request.stream, **llama_sampling(job.options, job.num_ctx)}
+    body: Options = {"messages": messages, **llama_sampling(job.options, job.num_ctx)}
     return job, {**body, **request.passed_on(_CHAT_FIELDS)}
 
 
@@ -113,24 +117,40 @@ async def prepare_text(inference: Inference, request: OpenAITextRequest) -> tupl
                 "one prompt a request is supported; send the others in requests of their own", param="prompt"
             )
         prompt = prompt[0]
-    body: Options = {"prompt": prompt, "stream": request.stream, **llama_sampling(job.options, job.num_ctx)}
+    body: Options = {"prompt": prompt, **llama_sampling(job.options, job.num_ctx)}
     return job, {**body, **request.passed_on(_TEXT_FIELDS)}
 
 
-async def pass_through(inference: Inference, job: Job, body: Options, *, truncate: bool) -> AsyncGenerator[bytes, None]:
-    """The answer's bytes, whole lines at a time. An error after the first byte becomes an error event."""
-    path = CHAT_PATH if "messages" in body else TEXT_PATH
+async def event_bytes(inference: Inference, job: Job, body: Options, *, truncate: bool) -> AsyncGenerator[bytes, None]:
+    """The answer as server-sent events, some at a time. An error after the first byte becomes an error event."""
     begun = False
     try:
-        async with inference.run(job) as loaded, contextlib.AsyncExitStack() as stack:
-            response = await _open(stack, loaded.process, path, body, job, truncate=truncate)
-            async for part in renamed(response.content, job.requested):
+        async with contextlib.aclosing(_events(inference, job, body, truncate=truncate)) as parts:
+            async for part in parts:
                 yield part
                 begun = True
     except TunesmithError as error:
         if not begun:
             raise
         yield b"data: " + orjson.dumps(openai_body(error)) + b"\n\n"
+
+
+async def whole_answer(inference: Inference, job: Job, body: Options, *, truncate: bool) -> Json:
+    """The answer as one object. Raises what the stream raises."""
+    body = {**body, "stream_options": {"include_usage": True}}
+    async with contextlib.aclosing(_events(inference, job, body, truncate=truncate)) as parts:
+        stream = b"".join([part async for part in parts])
+    lines = (line[6:] for line in stream.split(b"\n") if line.startswith(b"data: {"))
+    return assemble([orjson.loads(line) for line in lines])
+
+
+async def _events(inference: Inference, job: Job, body: Options, *, truncate: bool) -> AsyncGenerator[bytes, None]:
+    path = CHAT_PATH if "messages" in body else TEXT_PATH
+    body = {**body, **STREAMING}
+    async with inference.run(job) as loaded, contextlib.AsyncExitStack() as stack:
+        response = await _open(stack, loaded.process, path, body, job, truncate=truncate)
+        async for part in served_events(response.content.iter_any(), job.requested):
+            yield part
 
 
 async def _open(
@@ -145,17 +165,25 @@ async def _open(
     return await stack.enter_async_context(process.request(path, await fit(process, path, body, job)))
 
 
-async def renamed(content: aiohttp.StreamReader, name: str) -> AsyncGenerator[bytes, None]:
-    """The bytes with the served name for the placeholder. Generated text cannot hold it: its quotes are escaped."""
+async def served_events(chunks: AsyncIterator[bytes], name: str) -> AsyncGenerator[bytes, None]:
+    """Whole events, with the served name for the placeholder and without progress.
+
+    Generated text can hold neither mark: its quotes are escaped.
+    """
     placeholder = b'"model":' + orjson.dumps(ALIAS)
     served = b'"model":' + orjson.dumps(name)
     rest = b""
-    async for chunk in content.iter_any():
-        end = chunk.rfind(b"\n") + 1
-        if end:
-            yield (rest + chunk[:end]).replace(placeholder, served)
-            rest = chunk[end:]
-        else:
-            rest += chunk
+    async for chunk in chunks:
+        data = rest + chunk
+        end = data.rfind(_EVENT_END) + len(_EVENT_END)
+        if end < len(_EVENT_END):
+            rest = data
+            continue
+        part, rest = data[:end], data[end:]
+        if _PROGRESS in part:
+            events = (event for event in part.split(_EVENT_END) if event and _PROGRESS not in event)
+            part = b"".join(event + _EVENT_END for event in events)
+        if part:
+            yield part.replace(placeholder, served)
     if rest:
         yield rest.replace(placeholder, served)

@@ -44,7 +44,8 @@ def server_parameters(socket: str, specification: Specification) -> xllamacpp.Co
     parameters.cache_ram_mib = 0
     # Every streaming request holds a thread of the HTTP server; more than the slots may wait.
     parameters.n_threads_http = max(16, specification.parallel * 4)
-    if specification.embedding:
+    parameters.n_batch = parameters.n_ubatch = specification.batch
+    if specification.embedding:  # a text must fit into one batch, and several short ones share it
         parameters.embedding = True
         parameters.n_batch = parameters.n_ubatch = max(_EMBEDDING_BATCH_TOKENS, specification.num_ctx)
     return parameters

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 
 from tunesmith_engine.process import ModelProcess
@@ -59,10 +59,18 @@ class Demand:
 class Scheduler:
     """The loaded models of this engine. All methods run on one event loop."""
 
-    def __init__(self, limits: Limits, *, max_waiting: int, load_seconds: float) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        max_waiting: int,
+        load_seconds: float,
+        new_process: Callable[[Specification], ModelProcess] = ModelProcess,
+    ) -> None:
         self._limits = limits
         self._max_waiting = max_waiting
         self._load_seconds = load_seconds
+        self._new_process = new_process
         self._loaded: dict[Specification, LoadedModel] = {}
         self._changed = asyncio.Condition()
         self._waiting = 0
@@ -145,7 +153,7 @@ class Scheduler:
             if specification in evictions:
                 await self._stop(specification, model)
         started = time.monotonic()
-        process = ModelProcess(demand.specification)
+        process = self._new_process(demand.specification)
         await process.start(self._load_seconds)
         ready = time.monotonic()
         _logger.info("loaded %s in %.2f s (process %s)", demand.name, ready - started, process.pid)

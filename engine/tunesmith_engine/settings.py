@@ -30,6 +30,11 @@ class EngineSettings(ServiceSettings):
     engine_threads: int = Field(
         default_factory=_physical_cores, ge=1, description="CPU threads of a model. Default: the physical cores."
     )
+    engine_batch: int = Field(
+        default=128,
+        ge=32,
+        description="Prompt tokens read in one go. Requests stop and share between goes; GPUs like more.",
+    )
     engine_memory_bytes: int = Field(
         default_factory=_memory_budget, ge=1, description="What loaded models may take together."
     )

@@ -28,6 +28,7 @@ class Specification:
     num_ctx: int
     parallel: int
     num_thread: int
+    batch: int
     shift: bool
 
     def encode(self) -> str:

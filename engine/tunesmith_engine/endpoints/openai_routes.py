@@ -10,11 +10,19 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
 from tunesmith_engine.embeddings import Embedded, EmbeddingInput, embed
-from tunesmith_engine.endpoints.http import EVENT_STREAM, Engine, collected, json_body, streamed, unless_gone
+from tunesmith_engine.endpoints.http import EVENT_STREAM, Engine, json_body, streamed, unless_gone
 from tunesmith_engine.endpoints.json_response import FastJson
 from tunesmith_engine.inference import Inference, Job, require_embedding
 from tunesmith_engine.models import Json
-from tunesmith_engine.openai import OpenAIChatRequest, OpenAITextRequest, pass_through, prepare_chat, prepare_text
+from tunesmith_engine.openai import (
+    OpenAIChatRequest,
+    OpenAIRequest,
+    OpenAITextRequest,
+    event_bytes,
+    prepare_chat,
+    prepare_text,
+    whole_answer,
+)
 from tunesmith_engine.options import Options
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -46,7 +54,7 @@ async def chat_completions(
 ) -> Response:
     """Answer a conversation."""
     job, llama_body = await prepare_chat(engine, body)
-    return await _answer(request, engine, job, llama_body, truncate=body.truncate)
+    return await _answer(request, engine, job, llama_body, body)
 
 
 @router.post("/completions")
@@ -55,15 +63,13 @@ async def completions(
 ) -> Response:
     """Complete a prompt."""
     job, llama_body = await prepare_text(engine, body)
-    return await _answer(request, engine, job, llama_body, truncate=body.truncate)
+    return await _answer(request, engine, job, llama_body, body)
 
 
-async def _answer(request: Request, engine: Inference, job: Job, body: Options, *, truncate: bool) -> Response:
-    parts = pass_through(engine, job, body, truncate=truncate)
-    if body["stream"]:
-        return await streamed(request, parts, EVENT_STREAM)
-    whole = await unless_gone(request, collected(parts))
-    return Response(b"".join(whole), media_type="application/json")
+async def _answer(request: Request, engine: Inference, job: Job, llama_body: Options, body: OpenAIRequest) -> Response:
+    if body.stream:
+        return await streamed(request, event_bytes(engine, job, llama_body, truncate=body.truncate), EVENT_STREAM)
+    return FastJson(await unless_gone(request, whole_answer(engine, job, llama_body, truncate=body.truncate)))
 
 
 @router.post("/embeddings")

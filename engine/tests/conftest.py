@@ -1,0 +1,102 @@
+"""One engine for all tests, its official clients, and eyes on its model processes."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import ollama
+import openai
+import psutil
+import pytest
+
+from tunesmith_shared.testing import Platform, Service, platform_at, wait_until
+
+CHAT = "smollm2:135m"
+EMBEDDING = "all-minilm"
+WAIT_SECONDS = 30.0
+
+
+class Engine:
+    """The running engine as tests see it."""
+
+    def __init__(self, service: Service, models_dir: Path) -> None:
+        self.service = service
+        self.url = service.url
+        self.models_dir = models_dir
+        self.http = httpx.Client(base_url=self.url, timeout=60)
+        self.ollama = ollama.Client(host=self.url, timeout=60)
+        self.openai = openai.OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=60)
+
+    def model_processes(self) -> list[psutil.Process]:
+        """The engine's model processes that run."""
+        assert self.service.process is not None
+        children = psutil.Process(self.service.process.pid).children()
+        return [child for child in children if "tunesmith_engine.runner" in child.cmdline()]
+
+    def say(self, model: str, prompt: str, *, raw: bool = False, **options: object) -> str:
+        """The text that a model generates."""
+        return self.ollama.generate(model, prompt, raw=raw, options=options).response or ""
+
+    def process_of(self, model: str) -> psutil.Process:
+        """The process that serves a model; loads it first."""
+        if self.ollama.show(model).capabilities == ["embedding"]:
+            self.ollama.embed(model, "x")
+        else:
+            self.ollama.generate(model, "")
+        path = self.show_path(model)
+        return next(child for child in self.model_processes() if path in child.cmdline()[-1])
+
+    def show_path(self, model: str) -> str:
+        """The model file's path."""
+        modelfile = self.ollama.show(model).modelfile
+        assert modelfile is not None
+        return next(line for line in modelfile.splitlines() if line.startswith("FROM "))[5:]
+
+    def busy_slots(self, model: str) -> int:
+        """How many requests llama.cpp works on for a model."""
+        socket = self.process_of(model).cmdline()[-2]
+        with httpx.Client(transport=httpx.HTTPTransport(uds=socket), timeout=30) as client:
+            return sum(slot["is_processing"] for slot in client.get("http://model/slots").json())
+
+    def wait_idle(self, model: str, seconds: float) -> None:
+        """Return when no slot of the model is busy."""
+        wait_until(lambda: self.busy_slots(model) == 0, seconds, f"{model} stops generating")
+
+    def upload(self, content: bytes) -> str:
+        """Store a blob; gives its digest."""
+        file = self.models_dir.parent / "upload"
+        file.write_bytes(content)
+        try:
+            return self.ollama.create_blob(file)
+        finally:
+            file.unlink()
+
+    def close(self) -> None:
+        """Close the clients."""
+        self.http.close()
+        self.openai.close()
+        self.ollama._client.close()
+
+
+@pytest.fixture(scope="session")
+def engine(engine_platform: Platform) -> Iterator[Engine]:
+    running = Engine(engine_platform.services["engine"], engine_platform.data_dir / "models")
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def own_engine(engine_platform: Platform, tmp_path: Path) -> Iterator[Engine]:
+    """An engine of the test's own on a copy of the seeded store, for tests that kill it."""
+    with platform_at(tmp_path) as platform:
+        source = engine_platform.data_dir / "models"
+        shutil.copytree(source, tmp_path / "models", copy_function=_link, ignore=shutil.ignore_patterns(".incoming"))
+        platform.start("engine")
+        running = Engine(platform.services["engine"], tmp_path / "models")
+        yield running
+        running.close()
+
+
+def _link(source: str, target: str) -> None:
+    Path(target).hardlink_to(source)
