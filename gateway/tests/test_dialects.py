@@ -147,3 +147,35 @@ def test_services_that_are_down_are_said(client: httpx.Client) -> None:
     health = client.get("/health")
     assert health.status_code == 503
     assert health.json()["dependencies"]["model server"] == "OK"
+
+
+def test_several_choices_whole_and_streamed(gpt: openai.OpenAI) -> None:
+    create = gpt.chat.completions.create
+    hello: ChatCompletionUserMessageParam = {"role": "user", "content": "Name an animal."}
+    whole = create(model=MODEL, messages=[hello], n=3, max_completion_tokens=6, seed=1, temperature=1.5)
+    assert [choice.index for choice in whole.choices] == [0, 1, 2]
+    assert len({choice.message.content for choice in whole.choices}) > 1
+    assert whole.usage is not None
+    assert whole.usage.completion_tokens <= 18
+    texts = ["", "", ""]
+    for chunk in create(
+        model=MODEL, messages=[hello], n=3, max_completion_tokens=6, seed=1, temperature=1.5, stream=True
+    ):
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert texts == [choice.message.content for choice in whole.choices]
+
+
+def test_the_models_own_temperature_holds_when_the_request_has_none(
+    gpt: openai.OpenAI, client: httpx.Client, platform: Platform
+) -> None:
+    body = {"model": "steady", "from": MODEL, "parameters": {"temperature": 0.0}, "stream": False}
+    assert client.post("/api/create", json=body).status_code == 200
+    hello: ChatCompletionUserMessageParam = {"role": "user", "content": "Tell me a story."}
+    said = {
+        gpt.chat.completions.create(model="steady", messages=[hello], max_tokens=12, seed=seed)
+        .choices[0]
+        .message.content
+        for seed in (1, 2, 3)
+    }
+    assert len(said) == 1

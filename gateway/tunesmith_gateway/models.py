@@ -1,5 +1,6 @@
 """Models as people see them: which there are, whose they are, and making and removing them over Ollama's API."""
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,12 @@ from tunesmith_shared.database import Database
 from tunesmith_shared.errors import Conflict, NotFound
 from tunesmith_shared.store import ModelName
 from tunesmith_shared.tables import Model
+
+Json = dict[str, Any]
+
+_SAMPLING = ("temperature", "top_p")
+_KEPT_SECONDS = 5.0
+_MOST_KEPT = 1000
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,7 @@ class ModelService:
     def __init__(self, database: Database, ollama: Upstream) -> None:
         self._database = database
         self._ollama = ollama
+        self._sampling: dict[str, tuple[float, Json]] = {}
 
     async def available(self, owner: str) -> list[ListedModel]:
         """Return the models that `owner` may use, newest first."""
@@ -53,6 +61,27 @@ class ModelService:
         if other is not None:
             raise await self.unknown(owner, name)
         return full
+
+    async def sampling(self, name: str) -> Json:
+        """Return the model's own temperature and top_p, where it has them; none for a model that is not there.
+
+        Kept for a few seconds, since every request that leaves them out needs them.
+        """
+        kept = self._sampling.get(name)
+        if kept is None or kept[0] < time.monotonic():
+            if len(self._sampling) >= _MOST_KEPT:
+                self._sampling.clear()
+            kept = (time.monotonic() + _KEPT_SECONDS, await self._read_sampling(name))
+            self._sampling[name] = kept
+        return kept[1]
+
+    async def _read_sampling(self, name: str) -> Json:
+        try:
+            shown = await self._ollama.call("POST", "/api/show", owner="", body={"model": name})
+        except NotFound:
+            return {}
+        lines = (line.split(maxsplit=1) for line in (shown.get("parameters") or "").splitlines())
+        return {words[0]: float(words[1]) for words in lines if words and words[0] in _SAMPLING}
 
     async def require(self, owner: str, name: str, param: str = "model") -> str:
         """Return the name in full. Raises `NotFound`, naming the models there are, when `owner` has none of it."""

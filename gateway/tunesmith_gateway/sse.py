@@ -1,6 +1,6 @@
 """Server-sent events: reading a backend's, and writing ours."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import aiohttp
 import orjson
@@ -16,7 +16,7 @@ def event(data: bytes) -> bytes:
     return b"data: " + data + b"\n\n"
 
 
-async def read_events(upstream: Upstream, path: str, owner: str, body: object) -> AsyncIterator[bytes]:
+async def read_events(upstream: Upstream, path: str, owner: str, body: object) -> AsyncGenerator[bytes]:
     """Yield the data of each event that `upstream` answers with, until its end mark.
 
     Raises the answer's error, and `UpstreamFailed` when the stream ends without its mark.

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from tunesmith_gateway.dependencies import Chatter, GatewayServices, Services
-from tunesmith_gateway.endpoints.openai_models import read_json
+from tunesmith_gateway.endpoints.v1 import read_json
 from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.models import canonical
 from tunesmith_gateway.relay import NDJSON, Generation, Relay

@@ -17,7 +17,7 @@ from tunesmith_gateway.chat import Question, Turn
 from tunesmith_gateway.dependencies import Chatter, GatewayServices, Services
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import Retrieval
-from tunesmith_gateway.endpoints.openai_models import model_of, read_json, relay_to_v1
+from tunesmith_gateway.endpoints.v1 import completed, generate, model_of, number_of_choices, read_json
 from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.sessions import checked_session_id
 from tunesmith_gateway.sse import DONE, event, read_events
@@ -50,17 +50,20 @@ async def chat_completions(request: Request, services: GatewayServices, caller: 
     """Answer a conversation, whole or as a stream."""
     body = await read_json(request)
     if not any(body.get(name) is not None for name in _EXTENSIONS):
-        return await relay_to_v1(request, services, caller, "/v1/chat/completions", body)
+        return await generate(request, services, caller, "/v1/chat/completions", body)
     turn = await _prepare(services, caller, body)
-    upstream_body = {key: value for key, value in body.items() if key not in _EXTENSIONS} | {"messages": turn.messages}
+    plain = {key: value for key, value in body.items() if key not in _EXTENSIONS} | {"messages": turn.messages}
+    upstream_body = completed(plain, await services.models.sampling(turn.model))
     if body.get("stream"):
         return StreamingResponse(_streamed(services, turn, upstream_body), media_type="text/event-stream")
     return JSONResponse(await while_connected(request, _whole(services, turn, upstream_body)))
 
 
 async def _prepare(services: Services, caller: Caller, body: dict[str, Any]) -> Turn:
-    if body.get("self_consistency") is not None or body.get("n", 1) != 1:
-        raise Unsupported("self_consistency and n > 1 cannot be combined with sessions or documents here.", param="n")
+    if body.get("self_consistency") is not None:
+        raise Unsupported("self_consistency is not offered yet.", param="self_consistency")
+    if number_of_choices(body) > 1:
+        raise BadRequest("A session or documents take one choice: leave n out.", param="n")
     try:
         extensions = Extensions.model_validate({name: body[name] for name in _EXTENSIONS if body.get(name) is not None})
     except ValidationError as error:

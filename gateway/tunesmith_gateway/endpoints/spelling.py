@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from tunesmith_gateway.endpoints.openai_models import read_json
+from tunesmith_gateway.endpoints.v1 import read_json
 from tunesmith_shared.errors import BadRequest
 
 

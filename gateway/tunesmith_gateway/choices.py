@@ -1,0 +1,102 @@
+"""Several choices of one request (`n`), which Ollama does not offer: as many generations at once, put together.
+
+The prompt is the same in all of them, so a server that keeps prompts computes it once. A request with a seed gives
+choice i the seed + i, which makes the choices differ and can be repeated.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from tunesmith_gateway.disconnect import while_connected
+from tunesmith_gateway.sse import DONE, event, read_events
+from tunesmith_gateway.upstream import Upstream
+from tunesmith_shared.errors import TunesmithError, openai_body
+
+Json = dict[str, Any]
+
+
+class Choices(Response):
+    """The answer to a request for `count` choices, whole or as one stream in which each chunk names its choice."""
+
+    def __init__(self, upstream: Upstream, owner: str, path: str, body: Json, count: int) -> None:
+        super().__init__()
+        self._upstream = upstream
+        self._owner = owner
+        self._path = path
+        self._bodies = [_numbered(body, index) for index in range(count)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Generate and send; a client that leaves stops every generation."""
+        response: Response
+        if self._bodies[0].get("stream"):
+            response = StreamingResponse(self._streamed(), media_type="text/event-stream")
+        else:
+            response = JSONResponse(await while_connected(Request(scope, receive), self._whole()))
+        await response(scope, receive, send)
+
+    async def _whole(self) -> Json:
+        calls = (self._upstream.call("POST", self._path, owner=self._owner, body=body) for body in self._bodies)
+        return merged(await asyncio.gather(*calls))
+
+    async def _streamed(self) -> AsyncIterator[bytes]:
+        queue: asyncio.Queue[bytes | TunesmithError | None] = asyncio.Queue(maxsize=64)
+        tasks = [asyncio.create_task(self._read(index, queue)) for index in range(len(self._bodies))]
+        try:
+            running = len(tasks)
+            while running:
+                part = await queue.get()
+                if isinstance(part, TunesmithError):
+                    yield event(orjson.dumps(openai_body(part)))
+                    return
+                if part is None:
+                    running -= 1
+                else:
+                    yield event(part)
+            yield event(DONE)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self, index: int, queue: "asyncio.Queue[bytes | TunesmithError | None]") -> None:
+        """Put the chunks of one generation into the queue, each choice under its own index, and None at the end."""
+        events = read_events(self._upstream, self._path, self._owner, self._bodies[index])
+        try:
+            async with aclosing(events) as parts:
+                async for part in parts:
+                    chunk = orjson.loads(part)
+                    for choice in chunk.get("choices", ()):
+                        choice["index"] = index
+                    await queue.put(orjson.dumps(chunk))
+            await queue.put(None)
+        except TunesmithError as error:
+            await queue.put(error)
+
+
+def merged(answers: list[Json]) -> Json:
+    """Return one answer with every answer's choice under its index. The prompt's tokens count once."""
+    whole = dict(answers[0])
+    whole["choices"] = [{**answer["choices"][0], "index": index} for index, answer in enumerate(answers)]
+    if "usage" in whole:
+        prompt = answers[0]["usage"]["prompt_tokens"]
+        completion = sum(answer["usage"]["completion_tokens"] for answer in answers)
+        whole["usage"] = {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
+    return whole
+
+
+def _numbered(body: Json, index: int) -> Json:
+    single = {name: value for name, value in body.items() if name != "n"}
+    if isinstance(single.get("seed"), int):
+        single["seed"] += index
+    return single
