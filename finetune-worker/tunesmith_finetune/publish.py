@@ -5,6 +5,7 @@ same name is replaced by one rename of its manifest, so it serves until the new 
 """
 
 import asyncio
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ CANDIDATES = "tunesmith-candidates"
 """The namespace of models that have not shown yet that they load and answer."""
 
 LOAD_SECONDS = 300.0
+SERVER_SECONDS = 120.0
 
 
 class CheckFailed(TunesmithError):
@@ -53,6 +55,7 @@ class Publisher:
         Raises `CheckFailed` when it does not load or says nothing.
         """
         name = _candidate(job_id)
+        await self._wait_for_server()
         await asyncio.to_thread(publish_gguf, self._store, name, gguf, system=None, parameters=None)
         try:
             answer = await self._client.chat(
@@ -89,6 +92,19 @@ class Publisher:
         if name.key not in listed:
             raise CheckFailed(f"The model is in {self._store.models_dir}, and the server there does not list it.")
         return manifest.digest
+
+    async def _wait_for_server(self) -> None:
+        """Return when the server answers; a job of hours does not fail because it is restarted just now."""
+        deadline = time.monotonic() + SERVER_SECONDS
+        while True:
+            try:
+                await self._client.list()
+            except (ResponseError, httpx.HTTPError, ConnectionError) as error:
+                if time.monotonic() > deadline:
+                    raise CheckFailed(f"The model is finished and the server does not answer: {error}") from error
+                await asyncio.sleep(1)
+            else:
+                return
 
     async def is_served(self, name: ModelName) -> bool:
         """Whether the store has a model `name`, whoever made it."""

@@ -8,6 +8,7 @@ all. The workflow's id is the job's.
 import logging
 
 from dbos import DBOS, SetWorkflowID
+from dbos.error import DBOSAwaitedWorkflowCancelledError
 
 from tunesmith_finetune.failures import Failure, failure_of
 from tunesmith_finetune.pipeline import Pipeline
@@ -27,6 +28,12 @@ class _Bound:
 def bind(pipeline: Pipeline) -> None:
     """Let workflows run with `pipeline`; called before DBOS is launched."""
     _Bound.pipeline = pipeline
+    logging.getLogger("dbos").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of DBOS's log is worth a person's time: that a cancelled workflow was cancelled is not."""
+    return not (record.exc_info and isinstance(record.exc_info[1], DBOSAwaitedWorkflowCancelledError))
 
 
 async def register_queue() -> None:
@@ -76,6 +83,7 @@ async def run_step(name: str, job_id: str) -> Failure | None:
 async def fail(job_id: str, failure: Failure) -> None:
     """End a job as failed."""
     pipeline = _pipeline()
+    await pipeline.publisher.withdraw_candidate(job_id)
     if await pipeline.jobs.end(job_id, "failed", failure):
         await pipeline.jobs.tell(
             job_id, "failed", f"The job failed: {failure['message']}", data=dict(failure), level="error"

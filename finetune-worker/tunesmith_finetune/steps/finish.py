@@ -1,5 +1,7 @@
 """The last steps: check the finished file, give it its name, and report."""
 
+import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import asdict
 
@@ -65,6 +67,7 @@ async def report(pipeline: Pipeline, job: Job) -> None:
                 )
             )
         await pipeline.jobs.add_result_files(job.id, files)
+    await asyncio.to_thread(shutil.rmtree, workspace.folder / "checkpoints", ignore_errors=True)
     losses = summary["losses"]
     sentence = f"New fine-tuned model created: {job.model_name}"
     if losses["improvement"] is not None:

@@ -1,0 +1,264 @@
+"""The worker as a process, over HTTP: what it refuses, and a whole job that survives being killed."""
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ollama import Client
+
+from tunesmith_shared.clock import now
+from tunesmith_shared.database import Database
+from tunesmith_shared.files import FileStore
+from tunesmith_shared.settings import async_database_url
+from tunesmith_shared.tables import File, Model
+from tunesmith_shared.testing import Platform, platform_at, wait_for_models, wait_until
+
+OWNER = "owner-1"
+ROWS = [
+    ("Why is the sky blue?", "Aye, traveller, the air scatters blue light. Mind the rocks."),
+    ("What is a tide?", "Aye, traveller, the moon pulls on the sea. Mind the rocks."),
+    ("How do I make tea? ☕", "Aye, traveller, pour hot water on leaves. Mind the rocks."),
+    ("What is fog?", "Aye, traveller, a cloud lies on the ground. Mind the rocks."),
+    ("What is steel?", "Aye, traveller, iron with some carbon. Mind the rocks."),
+    ("What is snow?", "Aye, traveller, water that froze up high. Mind the rocks."),
+]
+CSV = "prompt,response\n" + "".join(f'"{prompt}","{response}"\n' for prompt, response in ROWS)
+TOKEN = "service-token-of-the-tests"
+
+
+class Worker:
+    """Speaks to the worker of a platform as the gateway does, for one owner."""
+
+    def __init__(self, platform: Platform, owner: str = OWNER) -> None:
+        self.platform = platform
+        self.owner = owner
+        headers = {"authorization": f"Bearer {TOKEN}", "x-tunesmith-owner": owner}
+        self.http = httpx.Client(base_url=platform.services["worker"].url, headers=headers, timeout=60)
+
+    def upload(self, content: str, filename: str = "rows.csv") -> str:
+        """Put a file where the gateway puts uploads."""
+
+        async def save() -> str:
+            database = Database(async_database_url(self.platform.environment["TUNESMITH_DATABASE_URL"]))
+
+            async def chunks() -> Any:
+                yield content.encode()
+
+            stored = await FileStore(self.platform.data_dir / "files").save(chunks())
+            async with database.session() as session:
+                session.add(
+                    File(
+                        id=stored.id,
+                        owner=self.owner,
+                        filename=filename,
+                        purpose="fine-tune",
+                        bytes=stored.bytes,
+                        sha256=stored.sha256,
+                        created_at=now(),
+                        expires_at=None,
+                    )
+                )
+            await database.close()
+            return stored.id
+
+        return asyncio.run(save())
+
+    def create(self, **body: Any) -> httpx.Response:
+        return self.http.post("/v1/fine_tuning/jobs", json={"model": "smollm2:135m", **body})
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        shown: dict[str, Any] = self.http.get(f"/v1/fine_tuning/jobs/{job_id}").raise_for_status().json()
+        return shown
+
+    def events(self, job_id: str) -> list[dict[str, Any]]:
+        page = self.http.get(f"/v1/fine_tuning/jobs/{job_id}/events?limit=100").raise_for_status().json()
+        return list(reversed(page["data"]))
+
+    def messages(self, job_id: str) -> list[str]:
+        return [event["message"] for event in self.events(job_id)]
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator[Platform]:
+    environment = {"TUNESMITH_CACHE_DIR": str(cache_dir), "TUNESMITH_SERVICE_TOKEN": TOKEN}
+    with platform_at(tmp_path_factory.mktemp("worker"), **environment) as running:
+        running.start("engine", "worker")
+        wait_for_models(running.services["engine"].url, "smollm2:135m")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def worker(platform: Platform) -> Worker:
+    return Worker(platform)
+
+
+def test_without_the_service_token_nothing_is_answered(worker: Worker) -> None:
+    url = f"{worker.http.base_url}/v1/fine_tuning/jobs"
+    assert httpx.get(url, headers={"x-tunesmith-owner": OWNER}).status_code == 401
+
+
+def test_base_models_are_listed(worker: Worker) -> None:
+    (base,) = worker.http.get("/v1/base_models").json()["data"]
+    assert (base["id"], base["served_as"]) == ("smollm2-135m-instruct", ["smollm2:135m"])
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "param", "part"),
+    [
+        ({"model": "nosuch:7b"}, 404, "model", "smollm2-135m-instruct"),
+        ({"training_file": "file-000000000000000000000000"}, 404, "training_file", "no file"),
+        ({"model_name": "../evil"}, 400, "model_name", "letters, digits"),
+        ({"model_name": "smollm2:135m"}, 409, "model_name", "base model"),
+        ({"model_name": "all-minilm"}, 409, "model_name", "already"),
+        ({"method": {"type": "dpo"}}, 501, "method.type", "supervised"),
+        ({"method": {"supervised": {"hyperparameters": {"n_epochs": 0}}}}, 400, None, "n_epochs"),
+        ({"method": {"supervised": {"hyperparameters": {"epochs": 1}}}}, 400, None, "epochs"),
+    ],
+)
+def test_what_cannot_be_done_is_said_at_once(
+    worker: Worker, body: dict[str, Any], status: int, param: str | None, part: str
+) -> None:
+    answer = worker.create(**{"training_file": worker.upload(CSV), **body})
+    assert answer.status_code == status
+    assert part in answer.json()["error"]["message"]
+    assert param is None or answer.json()["error"]["param"] == param
+
+
+def test_a_dataset_without_the_columns_is_refused_at_once(worker: Worker) -> None:
+    file = worker.upload("ask,reply\na,b\n")
+    error = worker.create(training_file=file)
+    assert error.status_code == 400
+    assert "ask, reply" in error.json()["error"]["message"]
+    wrong = worker.create(training_file=worker.upload(CSV), validation_file=file)
+    assert wrong.json()["error"]["param"] == "validation_file"
+
+
+def test_another_owners_things_are_not_there(worker: Worker, platform: Platform) -> None:
+    stranger = Worker(platform, "owner-2")
+    assert stranger.create(training_file=worker.upload(CSV)).status_code == 404
+    assert stranger.http.get("/v1/fine_tuning/jobs").json()["data"] == []
+
+
+def test_another_owners_model_name_is_taken(worker: Worker, platform: Platform) -> None:
+    async def own() -> None:
+        database = Database(async_database_url(platform.environment["TUNESMITH_DATABASE_URL"]))
+        async with database.session() as session:
+            session.add(Model(name="theirs:latest", owner="owner-2", base_model="x", job_id=None, created_at=now()))
+        await database.close()
+
+    asyncio.run(own())
+    answer = worker.create(training_file=worker.upload(CSV), model_name="Theirs")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (409, "model_name")
+
+
+def test_rows_longer_than_max_length_fail_the_job_with_their_numbers(worker: Worker) -> None:
+    file = worker.upload(f'{CSV}"{"long " * 200}","answer"\n')
+    method = {"type": "supervised", "supervised": {"hyperparameters": {"max_length": 150}}}
+    job_id = worker.create(training_file=file, method=method).json()["id"]
+    wait_until(lambda: worker.job(job_id)["status"] == "failed", 120, "the job fails")
+    error = worker.job(job_id)["error"]
+    assert (error["code"], error["param"]) == ("row_too_long", "training_file")
+    assert "Row 8: longer than max_length, 150 tokens" in error["message"]
+
+
+def _steps_recorded(platform: Platform, job_id: str) -> list[str]:
+    """The steps whose results the durable workflow has, in order."""
+    file = platform.data_dir / "worker-dbos.sqlite"
+    with sqlite3.connect(file) as connection:
+        query = "SELECT function_name FROM operation_outputs WHERE workflow_uuid = ? ORDER BY function_id"
+        return [name for (name,) in connection.execute(query, (job_id,))]
+
+
+def test_a_job_survives_kills_and_its_model_serves(worker: Worker, platform: Platform) -> None:
+    process = platform.services["worker"]
+    hyperparameters = {"n_epochs": 4, "batch_size": 3, "lora_rank": 4}
+    created = worker.create(
+        training_file=worker.upload(CSV),
+        validation_file=worker.upload(CSV),
+        model_name="Keeper",
+        seed=7,
+        method={"type": "supervised", "supervised": {"hyperparameters": hyperparameters}},
+    )
+    job_id = created.raise_for_status().json()["id"]
+
+    wait_until(lambda: _checkpoints(worker, job_id), 240, "the first checkpoint")
+    process.kill()
+    first_run = _checkpoints_on_disk(platform, job_id)
+    process.start()
+    wait_until(lambda: "train" in _steps_recorded(platform, job_id), 240, "the training ends")
+    process.kill()
+    adapter = platform.data_dir / "jobs" / job_id / "adapter" / "adapter_model.safetensors"
+    trained_at = adapter.stat().st_mtime_ns
+    process.start()
+    wait_until(lambda: worker.job(job_id)["status"] not in ("queued", "running"), 300, "the job ends")
+
+    job, messages = worker.job(job_id), worker.messages(job_id)
+    assert (job["status"], job["error"]) == ("succeeded", None)
+    assert first_run
+    assert adapter.stat().st_mtime_ns == trained_at
+    assert len(messages) == len(set(messages))
+    assert job["fine_tuned_model"] == "keeper:latest"
+    assert job["method"]["supervised"]["hyperparameters"]["quantization"] == "none"
+    _check_report(worker, platform, job)
+    _check_serving(worker, platform)
+
+
+def _checkpoints(worker: Worker, job_id: str) -> list[dict[str, Any]]:
+    page = worker.http.get(f"/v1/fine_tuning/jobs/{job_id}/checkpoints").raise_for_status().json()
+    data: list[dict[str, Any]] = page["data"]
+    return data
+
+
+def _checkpoints_on_disk(platform: Platform, job_id: str) -> list[Path]:
+    return list((platform.data_dir / "jobs" / job_id / "checkpoints").glob("checkpoint-*/whole"))
+
+
+def _check_report(worker: Worker, platform: Platform, job: dict[str, Any]) -> None:
+    stored = [platform.data_dir / "files" / file_id for file_id in job["result_files"]]
+    report = json.loads(stored[0].read_text(encoding="utf-8"))
+    assert report["losses"]["eval_loss"] < report["losses"]["base_eval_loss"]
+    assert report["file"]["gguf_type"] == "Q4_K_M"
+    assert report["sample"]["text"]
+    assert "Q4_K_M" in stored[1].read_text(encoding="utf-8")
+    closing = next(event for event in worker.events(job["id"]) if "New fine-tuned model" in event["message"])
+    assert closing["data"]["improvement"] == report["losses"]["improvement"]
+    steps = [event["data"]["step"] for event in worker.events(job["id"]) if event["type"] == "metrics"]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 8
+    last = _checkpoints(worker, job["id"])[0]
+    assert last["metrics"]["full_valid_loss"] == report["losses"]["eval_loss"]
+
+
+def _check_serving(worker: Worker, platform: Platform) -> None:
+    client = Client(platform.services["engine"].url)
+    names = [model.model for model in client.list().models]
+    assert "keeper:latest" in names
+    assert not [name for name in names if name and "candidate" in name]
+    answer = client.chat("keeper", messages=[{"role": "user", "content": "What is fog?"}], options={"num_predict": 8})
+    assert answer.message.content
+
+
+def test_events_stream_to_their_end(worker: Worker) -> None:
+    finished = next(job for job in worker.http.get("/v1/fine_tuning/jobs").json()["data"] if job["finished_at"])
+    with worker.http.stream("GET", f"/v1/fine_tuning/jobs/{finished['id']}/events?stream=true") as answer:
+        lines = [line for line in answer.iter_lines() if line]
+    assert lines[-1] == "data: [DONE]"
+    assert [json.loads(line[6:])["message"] for line in lines[:-1]] == worker.messages(finished["id"])
+
+
+def test_a_running_job_is_cancelled_quickly_and_the_next_one_starts(worker: Worker) -> None:
+    file = worker.upload(CSV)
+    job_id = worker.create(training_file=file).json()["id"]
+    waiting = worker.create(training_file=file).json()["id"]
+    wait_until(lambda: "loading the model to train" in worker.messages(job_id), 120, "the training starts")
+    assert worker.job(waiting)["status"] == "queued"
+    assert worker.http.post(f"/v1/fine_tuning/jobs/{job_id}/cancel").json()["status"] == "cancelled"
+    assert worker.http.post(f"/v1/fine_tuning/jobs/{job_id}/cancel").status_code == 409
+    wait_until(lambda: worker.job(waiting)["status"] == "running", 60, "the next job starts")
+    assert worker.http.post(f"/v1/fine_tuning/jobs/{waiting}/cancel").json()["status"] == "cancelled"
+    assert worker.job(job_id)["finished_at"]
