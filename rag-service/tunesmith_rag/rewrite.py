@@ -1,8 +1,8 @@
 """Multi-query: a chat model writes other versions of a question, so that one unlucky wording misses less.
 
-The idea and the line-by-line answer are langchain's MultiQueryRetriever. That class itself does not serve here: it
-searches each version by itself (ours go into one query of the index), has no time limit, and importing its package
-takes three seconds.
+The idea, and an answer with one version a line, are langchain's MultiQueryRetriever. The class itself does not serve
+here: it searches each version by itself (ours go into one query of the index), has no time limit, and its prompt, which
+shows no example, makes a small model answer the question instead.
 """
 
 import asyncio
@@ -11,22 +11,30 @@ from dataclasses import dataclass, field
 
 import httpx
 import ollama
-from langchain_core.prompts import PromptTemplate
 
-_PROMPT = PromptTemplate.from_template(
-    """Write {count} different versions of the question for a search by meaning. Keep its meaning and its names.
-Use other words. One version a line, nothing else.
-
-Question: How long may employees work from home?
-What is the limit on remote work?
-How many days of home office are allowed?
-Is working from home restricted, and to how long?
-
-Question: {question}
-"""
+_SYSTEM = (
+    "You rewrite questions. For each question, write {count} other ways to ask the same question, one on each line. "
+    "Never answer the question."
 )
-_TOKENS_A_VERSION = 40
-_NUMBERING = re.compile(r"^\s*(?:[-*\u2022]|\(?\d{1,2}[.):]|version \d+:|question:)\s*", re.IGNORECASE)
+_EXAMPLES = {
+    "How long may employees work from home?": [
+        "What is the limit on remote work?",
+        "How many days of home office are allowed?",
+        "Is there a maximum time for working from home?",
+    ],
+    "Who repairs the coffee machine?": [
+        "Which person fixes the coffee maker?",
+        "Who is responsible for the repair of the coffee machine?",
+        "Whom to call when the coffee machine is broken?",
+    ],
+    "When was the bridge built?": [
+        "In which year was the bridge constructed?",
+        "What is the date of the bridge's construction?",
+        "How old is the bridge?",
+    ],
+}
+_TOKENS_A_VERSION = 30
+_NUMBERING = re.compile(r"^\s*(?:[-*\u2022]|\(?\d{1,2}[.):]|version \d+:|question:|rewrite:)\s*", re.IGNORECASE)
 _LONGEST_VERSION = 300
 
 
@@ -50,14 +58,10 @@ class Rewriter:
         """Return up to `count` other versions of `question`; never raises for what the model or its server does."""
         try:
             async with asyncio.timeout(self._seconds):
-                written = await self._client.generate(
+                written = await self._client.chat(
                     model,
-                    _PROMPT.format(count=self._count, question=question),
-                    options={
-                        "temperature": 0.0,
-                        "num_predict": _TOKENS_A_VERSION * self._count,
-                        "stop": ["\n\n", "Question:"],
-                    },
+                    _conversation(question, self._count),
+                    options={"temperature": 0.0, "num_predict": _TOKENS_A_VERSION * self._count},
                 )
         except TimeoutError:
             return Versions(
@@ -65,7 +69,7 @@ class Rewriter:
             )
         except (ollama.ResponseError, httpx.HTTPError, ConnectionError) as error:
             return Versions(note=f"The question was searched as it is: {model} could not rewrite it ({error}).")
-        found = read_versions(written.response or "", question)[: self._count]
+        found = read_versions(written.message.content or "", question)[: self._count]
         return Versions(
             found, None if found else f"The question was searched as it is: {model} wrote no other version of it."
         )
@@ -73,6 +77,14 @@ class Rewriter:
     async def close(self) -> None:
         """Close the connections to the server."""
         await self._client.close()  # type: ignore[no-untyped-call]
+
+
+def _conversation(question: str, count: int) -> list[dict[str, str]]:
+    messages = [{"role": "system", "content": _SYSTEM.format(count=count)}]
+    for asked, versions in _EXAMPLES.items():
+        messages.append({"role": "user", "content": f"Rewrite: {asked}"})
+        messages.append({"role": "assistant", "content": "\n".join(versions)})
+    return [*messages, {"role": "user", "content": f"Rewrite: {question}"}]
 
 
 def read_versions(text: str, question: str) -> list[str]:

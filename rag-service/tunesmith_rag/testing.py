@@ -1,11 +1,26 @@
-"""PDFs for tests: good ones by fpdf2 (a development dependency), bad ones by hand."""
+"""For tests: a running rag-service, and PDFs, good ones by fpdf2 (a development dependency) and bad ones by hand."""
 
+import asyncio
 import zlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
+import httpx
 from fpdf import FPDF
 from pypdf import PdfReader, PdfWriter
+
+from tunesmith_shared.auth import OWNER_HEADER
+from tunesmith_shared.clock import now
+from tunesmith_shared.database import Database
+from tunesmith_shared.files import FileStore
+from tunesmith_shared.settings import async_database_url
+from tunesmith_shared.tables import File
+from tunesmith_shared.testing import Platform, platform_at
+
+_SECONDS = 120
 
 FONT = b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"
 
@@ -80,3 +95,49 @@ def page_tree_of_millions() -> bytes:
     levels = [b"<< /Type /Pages /Count 100000000 /Kids [%s] >>" % (b"%d 0 R " % (n + 3) * 10) for n in range(8)]
     leaf = b"<< /Type /Page /Parent 9 0 R /MediaBox [0 0 9 9] >>"
     return by_hand([b"<< /Type /Catalog /Pages 2 0 R >>", *levels, leaf])
+
+
+@dataclass
+class Rag:
+    """The service, and the parts of the gateway's work that come before it: saving an upload."""
+
+    platform: Platform
+
+    @property
+    def url(self) -> str:
+        """The service's address."""
+        return self.platform.services["rag"].url
+
+    def headers(self, owner: str) -> dict[str, str]:
+        """Return what the gateway sends along on behalf of `owner`."""
+        token = (self.platform.data_dir / "secrets" / "service_token").read_text().strip()
+        return {"authorization": f"Bearer {token}", OWNER_HEADER: owner}
+
+    def client(self, owner: str = "me") -> httpx.Client:
+        """Return a client that calls on behalf of `owner`."""
+        return httpx.Client(base_url=self.url, headers=self.headers(owner), timeout=_SECONDS)
+
+    def upload(self, content: bytes, filename: str, owner: str = "me") -> str:
+        """Save an upload and its row, as the gateway does; return the file id. Not for use in a coroutine."""
+        return asyncio.run(self._upload(content, filename, owner))
+
+    async def _upload(self, content: bytes, filename: str, owner: str) -> str:
+        async def stream() -> AsyncIterator[bytes]:
+            yield content
+
+        stored = await FileStore(self.platform.data_dir / "files").save(stream())
+        facts = {"bytes": stored.bytes, "sha256": stored.sha256, "created_at": now()}
+        database = Database(async_database_url(self.platform.environment["TUNESMITH_DATABASE_URL"]))
+        async with database.session() as session:
+            session.add(File(id=stored.id, owner=owner, filename=filename, purpose="assistants", **facts))
+        await database.close()
+        return stored.id
+
+
+@contextmanager
+def rag_at(folder: Path, engine_platform: Platform, **environment: str) -> Iterator[Rag]:
+    """A service with its data in `folder`."""
+    engine_url = engine_platform.services["engine"].url
+    with platform_at(folder, **{"TUNESMITH_OLLAMA_HOST": engine_url, **environment}) as platform:
+        platform.start("rag")
+        yield Rag(platform)

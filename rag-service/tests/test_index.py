@@ -1,0 +1,93 @@
+"""Chroma: chunks in, nearest chunks out, nothing left after a deletion, one process a folder."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tunesmith_rag.chroma import open_index
+from tunesmith_rag.index import Chunk, ChunkIndex
+from tunesmith_shared.errors import Conflict
+
+STORE = "vs-test"
+AXES = np.eye(4, dtype=np.float32)
+OPEN = "import os, sys, pathlib; from tunesmith_rag.chroma import open_index; open_index('', pathlib.Path(sys.argv[1]))"
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Iterator[ChunkIndex]:
+    index = open_index("", tmp_path)
+    yield index
+    index.close()
+
+
+def chunks(document: str, count: int) -> list[Chunk]:
+    return [Chunk(document, number, number + 1, f"text {number} of {document}") for number in range(count)]
+
+
+async def test_the_nearest_chunk_comes_first_for_every_vector(index: ChunkIndex) -> None:
+    await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
+    found = await index.search(STORE, AXES[[2, 0]], 2, None)
+    assert [hits[0].chunk for hits in found] == [
+        Chunk("doc", 2, 3, "text 2 of doc"),
+        Chunk("doc", 0, 1, "text 0 of doc"),
+    ]
+    assert np.allclose(found[0][0].vector, AXES[2])
+
+
+async def test_writing_the_same_chunks_again_changes_nothing(index: ChunkIndex) -> None:
+    for _ in range(2):
+        await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
+    assert await index.count(STORE, "doc") == 4
+
+
+async def test_conditions_choose_chunks(index: ChunkIndex) -> None:
+    await index.add(STORE, chunks("old", 2), AXES[:2].tolist(), {"filename": "old.pdf"})
+    await index.add(STORE, chunks("new", 2), AXES[:2].tolist(), {"filename": "new.pdf"})
+    found = await index.search(STORE, AXES[:1], 10, {"filename": {"$eq": "new.pdf"}})
+    assert {hit.chunk.document_id for hit in found[0]} == {"new"}
+
+
+async def test_a_removed_document_leaves_the_others(index: ChunkIndex) -> None:
+    await index.add(STORE, chunks("one", 3), AXES[:3].tolist(), {})
+    await index.add(STORE, chunks("two", 3), AXES[:3].tolist(), {})
+    await index.remove_document(STORE, "one")
+    assert (await index.count(STORE, "one"), await index.count(STORE, "two")) == (0, 3)
+
+
+async def test_what_is_not_there_is_empty_and_can_be_removed(index: ChunkIndex) -> None:
+    assert await index.search("vs-nothing", AXES[:2], 5, None) == [[], []]
+    assert await index.count("vs-nothing", "doc") == 0
+    await index.remove_document("vs-nothing", "doc")
+    await index.remove_store("vs-nothing")
+
+
+async def test_a_removed_store_leaves_no_files_after_the_next_start(tmp_path: Path) -> None:
+    index = open_index("", tmp_path)
+    await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
+    await index.add("vs-kept", chunks("doc", 4), AXES.tolist(), {})
+    await index.search(STORE, AXES[:1], 1, None)
+    await index.search("vs-kept", AXES[:1], 1, None)
+    await index.remove_store(STORE)
+    index.close()
+    index = open_index("", tmp_path)
+    assert await index.count("vs-kept", "doc") == 4
+    index.close()
+    assert len([entry for entry in (tmp_path / "chroma").iterdir() if entry.is_dir()]) <= 1
+
+
+def test_a_second_writer_is_refused_and_told_which_process_has_it(index: ChunkIndex, tmp_path: Path) -> None:
+    with pytest.raises(Conflict, match="is in use by process"):
+        open_index("", tmp_path)
+    other = subprocess.run([sys.executable, "-c", OPEN, tmp_path], capture_output=True, text=True, check=False)
+    assert other.returncode != 0
+    assert "only one process may write to it" in other.stderr
+
+
+def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
+    owner = subprocess.run([sys.executable, "-c", f"{OPEN}; os.kill(os.getpid(), 9)", tmp_path], check=False)
+    assert owner.returncode == -9
+    open_index("", tmp_path).close()

@@ -1,0 +1,103 @@
+"""kill -9 at any moment: every document ends, no chunk is there twice, and no half document is ever found."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tunesmith_rag import testing
+from tunesmith_rag.chroma import open_index
+from tunesmith_rag.testing import Rag, rag_at
+from tunesmith_shared.testing import Platform, free_port, wait_until
+
+OLD = testing.pdf("The lighthouse of Amrum is red and white.")
+PAGES = 24
+LONG = testing.pdf(
+    *(f"Chapter {n}. The lighthouse number {n} stands on island {n} and is painted green." for n in range(PAGES))
+)
+
+Json = dict[str, Any]
+
+
+@pytest.fixture
+def slow(engine_platform: Platform, tmp_path: Path) -> Iterator[Rag]:
+    """A service that embeds in small batches, so that there is a middle to be killed in."""
+    with rag_at(tmp_path, engine_platform, TUNESMITH_EMBEDDING_BATCH="1") as rag:
+        yield rag
+
+
+def show(client: httpx.Client, store: str, file_id: str, wait: float = 0) -> Json:
+    document: Json = client.get(f"/v1/vector_stores/{store}/files/{file_id}", params={"wait": wait}).json()
+    return document
+
+
+def found(client: httpx.Client, store: str) -> set[str]:
+    body = {"query": "Which colour is the lighthouse?", "max_num_results": 50}
+    return {hit["file_id"] for hit in client.post(f"/v1/vector_stores/{store}/search", json=body).json()["data"]}
+
+
+def test_a_killed_ingestion_goes_on_and_is_seen_whole_or_not_at_all(slow: Rag) -> None:
+    service = slow.platform.services["rag"]
+    with slow.client() as client:
+        store = client.post("/v1/vector_stores", json={}).json()["id"]
+        url = f"/v1/vector_stores/{store}/files"
+        old = slow.upload(OLD, "lighthouses.pdf")
+        client.post(url, json={"file_id": old})
+        assert show(client, store, old, wait=60)["status"] == "completed"
+        new = slow.upload(LONG, "lighthouses.pdf")
+        client.post(url, json={"file_id": new})
+        wait_until(lambda: show(client, store, new)["progress"]["chunks_done"] >= 3, 60, "three chunks embedded")
+        assert found(client, store) == {old}
+    service.kill()
+    service.start()
+    with slow.client() as client:
+        seen = show(client, store, new)
+        assert seen["status"] == "completed" or found(client, store) in ({old}, {new})
+        ended = show(client, store, new, wait=100)
+        assert (ended["status"], ended["progress"]["chunks_done"]) == ("completed", PAGES)
+        assert found(client, store) == {new}
+    service.stop()
+    index = open_index("", slow.platform.data_dir)
+    collections = index._client.list_collections()
+    assert [collection.count() for collection in collections] == [PAGES]
+    index.close()
+
+
+def test_a_document_that_is_deleted_while_it_is_ingested_leaves_nothing(slow: Rag) -> None:
+    with slow.client() as client:
+        store = client.post("/v1/vector_stores", json={}).json()["id"]
+        url = f"/v1/vector_stores/{store}/files"
+        file_id = slow.upload(LONG, "lighthouses.pdf")
+        client.post(url, json={"file_id": file_id})
+        wait_until(lambda: show(client, store, file_id)["progress"]["chunks_done"] >= 2, 60, "two chunks embedded")
+        assert client.delete(f"{url}/{file_id}").status_code == 200
+        assert client.get(f"{url}/{file_id}").status_code == 404
+        folder = slow.platform.data_dir / "ingestion"
+        wait_until(lambda: not list(folder.iterdir()), 60, "the ingestion has noticed and cleaned up")
+    slow.platform.services["rag"].stop()
+    index = open_index("", slow.platform.data_dir)
+    assert [collection.count() for collection in index._client.list_collections()] == [0]
+    index.close()
+
+
+def test_an_ingestion_that_takes_the_service_down_again_and_again_is_given_up(
+    engine_platform: Platform, tmp_path: Path
+) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"  # so that the ingestion is under way at every kill
+    with rag_at(tmp_path, engine_platform, TUNESMITH_OLLAMA_HOST=nowhere) as rag:
+        service = rag.platform.services["rag"]
+        with rag.client() as client:
+            store = client.post("/v1/vector_stores", json={}).json()["id"]
+            file_id = rag.upload(OLD, "lighthouses.pdf")
+            client.post(f"/v1/vector_stores/{store}/files", json={"file_id": file_id})
+        for _ in range(5):
+            with rag.client() as client:
+                ended = show(client, store, file_id, wait=12)
+            if ended["status"] == "failed":
+                break
+            service.kill()
+            service.start()
+        assert ended["status"] == "failed"
+        assert "was given up" in ended["last_error"]["message"]
