@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from tunesmith_engine.durations import parse_duration
+from tunesmith_engine.memory import estimate_bytes
 from tunesmith_engine.models import Catalog, Model
 from tunesmith_engine.options import LoadOptions, Options, load_options, merge_options
 from tunesmith_engine.scheduler import Demand, LoadedModel, Scheduler
 from tunesmith_engine.settings import EngineSettings
-from tunesmith_engine.specification import Specification, estimate_bytes
+from tunesmith_engine.specification import Specification
 from tunesmith_shared.errors import BadRequest, Unsupported
 
 # An embedding model takes its inputs one a slot; more slots fill its batches better.
