@@ -4,6 +4,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +93,17 @@ def platform(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Itera
         yield running
 
 
+@contextmanager
+def worker_for(platform: Platform, owner: str = OWNER) -> Iterator[Worker]:
+    worker = Worker(platform, owner)
+    with worker.http:
+        yield worker
+
+
 @pytest.fixture(scope="module")
-def worker(platform: Platform) -> Worker:
-    return Worker(platform)
+def worker(platform: Platform) -> Iterator[Worker]:
+    with worker_for(platform) as worker:
+        yield worker
 
 
 def test_without_the_service_token_nothing_is_answered(worker: Worker) -> None:
@@ -139,9 +148,9 @@ def test_a_dataset_without_the_columns_is_refused_at_once(worker: Worker) -> Non
 
 
 def test_another_owners_things_are_not_there(worker: Worker, platform: Platform) -> None:
-    stranger = Worker(platform, "owner-2")
-    assert stranger.create(training_file=worker.upload(CSV)).status_code == 404
-    assert stranger.http.get("/v1/fine_tuning/jobs").json()["data"] == []
+    with worker_for(platform, "owner-2") as stranger:
+        assert stranger.create(training_file=worker.upload(CSV)).status_code == 404
+        assert stranger.http.get("/v1/fine_tuning/jobs").json()["data"] == []
 
 
 def test_another_owners_model_name_is_taken(worker: Worker, platform: Platform) -> None:
@@ -169,7 +178,7 @@ def test_rows_longer_than_max_length_fail_the_job_with_their_numbers(worker: Wor
 def _steps_recorded(platform: Platform, job_id: str) -> list[str]:
     """The steps whose results the durable workflow has, in order."""
     file = platform.data_dir / "worker-dbos.sqlite"
-    with sqlite3.connect(file) as connection:
+    with closing(sqlite3.connect(file)) as connection:
         query = "SELECT function_name FROM operation_outputs WHERE workflow_uuid = ? ORDER BY function_id"
         return [name for (name,) in connection.execute(query, (job_id,))]
 
@@ -236,6 +245,13 @@ def _check_report(worker: Worker, platform: Platform, job: dict[str, Any]) -> No
 
 def _check_serving(worker: Worker, platform: Platform) -> None:
     client = Client(platform.services["engine"].url)
+    try:
+        _ask(client)
+    finally:
+        client.close()  # type: ignore[no-untyped-call]
+
+
+def _ask(client: Client) -> None:
     names = [model.model for model in client.list().models]
     assert "keeper:latest" in names
     assert not [name for name in names if name and "candidate" in name]

@@ -8,7 +8,7 @@ all. The workflow's id is the job's.
 import logging
 
 from dbos import DBOS, SetWorkflowID
-from dbos.error import DBOSAwaitedWorkflowCancelledError
+from dbos import error as dbos_error
 
 from tunesmith_finetune.failures import Failure, failure_of
 from tunesmith_finetune.pipeline import Pipeline
@@ -33,7 +33,7 @@ def bind(pipeline: Pipeline) -> None:
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a line of DBOS's log is worth a person's time: that a cancelled workflow was cancelled is not."""
-    return not (record.exc_info and isinstance(record.exc_info[1], DBOSAwaitedWorkflowCancelledError))
+    return not (record.exc_info and isinstance(record.exc_info[1], dbos_error.DBOSAwaitedWorkflowCancelledError))
 
 
 async def register_queue() -> None:
