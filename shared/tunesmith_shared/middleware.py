@@ -15,6 +15,7 @@ REQUEST_ID_HEADER = "x-request-id"
 _logger = logging.getLogger("tunesmith.access")
 _requests = Counter("tunesmith_requests", "Requests answered.", ["method", "route", "status"])
 _seconds = Histogram("tunesmith_request_seconds", "Time from a request to the end of its answer.", ["method", "route"])
+_POLLED = ("/health", "/metrics", "/api/version")
 _CLIENT_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
@@ -51,7 +52,7 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", "unmatched")
     _requests.labels(scope["method"], route, str(status)).inc()
     _seconds.labels(scope["method"], route).observe(seconds)
-    quiet = route in ("/health", "/metrics") and status < 400
+    quiet = route in _POLLED
     _logger.log(
         logging.DEBUG if quiet else logging.INFO,
         "%s %s",
