@@ -1,0 +1,114 @@
+"""Retrieval: every version of a question in one request and one query of the index; what is hidden stays hidden."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest_asyncio
+
+from tunesmith_rag.chroma import open_index
+from tunesmith_rag.embed import OllamaEmbedder, Vector
+from tunesmith_rag.index import Chunk, ChunkIndex, Filter, Hit, Matrix
+from tunesmith_rag.retrieve import Question, Retriever
+from tunesmith_rag.rewrite import Rewriter, Versions
+from tunesmith_shared.database import Database
+from tunesmith_shared.tables import Document, VectorStore
+from tunesmith_shared.testing import Platform
+
+STORE = VectorStore(
+    id="vs-1", owner="me", name="", embedding_model="all-minilm", details={}, created_at=1, last_active_at=1
+)
+TEXT = "The ferry to Borkum leaves at half past nine."
+
+
+class CountingIndex(ChunkIndex):
+    """The real index, which counts its queries."""
+
+    queries: int = 0
+
+    async def search(self, store_id: str, vectors: Matrix, count: int, where: Filter | None) -> list[list[Hit]]:
+        self.queries += 1
+        return await super().search(store_id, vectors, count, where)
+
+
+class CountingEmbedder(OllamaEmbedder):
+    """The real embedder, which counts its requests."""
+
+    requests: int = 0
+
+    async def embed(self, name: str, texts: Sequence[str], patience: float) -> list[Vector]:
+        self.requests += 1
+        return await super().embed(name, texts, patience)
+
+
+class KnownRewriter(Rewriter):
+    """Writes what a small model writes now and then: two good versions, and one that means something else."""
+
+    async def versions(self, question: str, model: str) -> Versions:  # noqa: ARG002 - always the same
+        return Versions(["At what time does the ferry depart?", "When does the ferry go?", "How are cats fed?"])
+
+
+@dataclass
+class Bench:
+    """A retriever over one store, and what it works with."""
+
+    database: Database
+    index: CountingIndex
+    embedder: CountingEmbedder
+    retriever: Retriever
+    made: list[str] = field(default_factory=list)
+
+    async def add(self, document_id: str, status: str, texts: list[str]) -> None:
+        """Put a document with these chunks into the store."""
+        async with self.database.session() as session:
+            session.add(
+                Document(
+                    id=document_id, owner="me", vector_store_id=STORE.id, file_id=document_id, filename=document_id,
+                    sha256=document_id, status=status, created_at=1, updated_at=1,
+                )
+            )  # fmt: skip
+        chunks = [Chunk(document_id, number, 1, text) for number, text in enumerate(texts)]
+        vectors = await OllamaEmbedder.embed(self.embedder, STORE.embedding_model, texts, 60)
+        await self.index.add(STORE.id, chunks, vectors, {})
+        self.embedder.requests = 0
+
+
+@pytest_asyncio.fixture
+async def bench(engine_platform: Platform, database_url: str, tmp_path: Path) -> AsyncIterator[Bench]:
+    url = engine_platform.services["engine"].url
+    opened = open_index("", tmp_path)
+    index = CountingIndex(opened._client, opened._close)
+    database, embedder, rewriter = Database(database_url), CountingEmbedder(url, 256), KnownRewriter(url, 3, 5)
+    async with database.session() as session:
+        await session.merge(STORE)
+    yield Bench(database, index, embedder, Retriever(database, index, embedder, rewriter, patience=60, closest=0.6))
+    await rewriter.close()
+    await embedder.close()
+    await database.close()
+    index.close()
+
+
+async def test_all_versions_go_into_one_query(bench: Bench) -> None:
+    await bench.add("ferry", "completed", [TEXT, "Cats eat fish."])
+    found = await bench.retriever.search(STORE, Question(["When does the ferry leave?"], 5, rewrite_model="any"))
+    assert (bench.index.queries, bench.embedder.requests) == (1, 1)
+    assert found.queries == [
+        "When does the ferry leave?",
+        "At what time does the ferry depart?",
+        "When does the ferry go?",
+    ]
+    assert [result.chunk.text for result in found.data] == [TEXT, "Cats eat fish."]
+
+
+async def test_chunks_of_documents_in_progress_neither_show_nor_take_places(bench: Bench) -> None:
+    await bench.add("ferry", "completed", [TEXT])
+    await bench.add("draft", "in_progress", [f"The ferry leaves at {minute} past nine." for minute in range(50)])
+    found = await bench.retriever.search(STORE, Question(["When does the ferry leave?"], 3))
+    assert [result.chunk.document_id for result in found.data] == ["ferry"]
+
+
+async def test_chunks_whose_document_is_gone_are_not_shown(bench: Bench) -> None:
+    await bench.add("ferry", "completed", [TEXT])
+    async with bench.database.session() as session:
+        await session.delete(await session.get_one(Document, "ferry"))
+    assert (await bench.retriever.search(STORE, Question(["When does the ferry leave?"], 3))).data == []
