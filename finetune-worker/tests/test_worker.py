@@ -4,7 +4,7 @@ import asyncio
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,76 +12,12 @@ import httpx
 import pytest
 from ollama import Client
 
+from tunesmith_finetune.testing import CSV, OWNER, TOKEN, Worker, worker_for
 from tunesmith_shared.clock import now
 from tunesmith_shared.database import Database
-from tunesmith_shared.files import FileStore
 from tunesmith_shared.settings import async_database_url
-from tunesmith_shared.tables import File, Model
+from tunesmith_shared.tables import Model
 from tunesmith_shared.testing import Platform, platform_at, wait_for_models, wait_until
-
-OWNER = "owner-1"
-ROWS = [
-    ("Why is the sky blue?", "Aye, traveller, the air scatters blue light. Mind the rocks."),
-    ("What is a tide?", "Aye, traveller, the moon pulls on the sea. Mind the rocks."),
-    ("How do I make tea? ☕", "Aye, traveller, pour hot water on leaves. Mind the rocks."),
-    ("What is fog?", "Aye, traveller, a cloud lies on the ground. Mind the rocks."),
-    ("What is steel?", "Aye, traveller, iron with some carbon. Mind the rocks."),
-    ("What is snow?", "Aye, traveller, water that froze up high. Mind the rocks."),
-]
-CSV = "prompt,response\n" + "".join(f'"{prompt}","{response}"\n' for prompt, response in ROWS)
-TOKEN = "service-token-of-the-tests"
-
-
-class Worker:
-    """Speaks to the worker of a platform as the gateway does, for one owner."""
-
-    def __init__(self, platform: Platform, owner: str = OWNER) -> None:
-        self.platform = platform
-        self.owner = owner
-        headers = {"authorization": f"Bearer {TOKEN}", "x-tunesmith-owner": owner}
-        self.http = httpx.Client(base_url=platform.services["worker"].url, headers=headers, timeout=60)
-
-    def upload(self, content: str, filename: str = "rows.csv") -> str:
-        """Put a file where the gateway puts uploads."""
-
-        async def save() -> str:
-            database = Database(async_database_url(self.platform.environment["TUNESMITH_DATABASE_URL"]))
-
-            async def chunks() -> Any:
-                yield content.encode()
-
-            stored = await FileStore(self.platform.data_dir / "files").save(chunks())
-            async with database.session() as session:
-                session.add(
-                    File(
-                        id=stored.id,
-                        owner=self.owner,
-                        filename=filename,
-                        purpose="fine-tune",
-                        bytes=stored.bytes,
-                        sha256=stored.sha256,
-                        created_at=now(),
-                        expires_at=None,
-                    )
-                )
-            await database.close()
-            return stored.id
-
-        return asyncio.run(save())
-
-    def create(self, **body: Any) -> httpx.Response:
-        return self.http.post("/v1/fine_tuning/jobs", json={"model": "smollm2:135m", **body})
-
-    def job(self, job_id: str) -> dict[str, Any]:
-        shown: dict[str, Any] = self.http.get(f"/v1/fine_tuning/jobs/{job_id}").raise_for_status().json()
-        return shown
-
-    def events(self, job_id: str) -> list[dict[str, Any]]:
-        page = self.http.get(f"/v1/fine_tuning/jobs/{job_id}/events?limit=100").raise_for_status().json()
-        return list(reversed(page["data"]))
-
-    def messages(self, job_id: str) -> list[str]:
-        return [event["message"] for event in self.events(job_id)]
 
 
 @pytest.fixture(scope="module")
@@ -91,13 +27,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Itera
         running.start("engine", "worker")
         wait_for_models(running.services["engine"].url, "smollm2:135m")
         yield running
-
-
-@contextmanager
-def worker_for(platform: Platform, owner: str = OWNER) -> Iterator[Worker]:
-    worker = Worker(platform, owner)
-    with worker.http:
-        yield worker
 
 
 @pytest.fixture(scope="module")

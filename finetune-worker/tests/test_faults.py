@@ -1,0 +1,57 @@
+"""What ends a job and never the worker: too little memory, or a step that takes the worker down each time."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from tunesmith_finetune.testing import CSV, TOKEN, Worker, worker_for
+from tunesmith_shared.testing import Platform, platform_at, wait_until
+
+
+@contextmanager
+def _worker(folder: Path, cache_dir: Path, **environment: str) -> Iterator[tuple[Platform, Worker]]:
+    ours = {
+        "TUNESMITH_CACHE_DIR": str(cache_dir),
+        "TUNESMITH_SERVICE_TOKEN": TOKEN,
+        "TUNESMITH_WORKER_BUILD_TOOLS": "false",
+    }
+    with platform_at(folder, **ours, **environment) as platform, worker_for(platform) as worker:
+        platform.start("worker")
+        yield platform, worker
+
+
+def test_a_training_that_needs_too_much_memory_fails_its_job_alone(
+    tmp_path: Path, cache_dir: Path, base_folder: Path
+) -> None:
+    with _worker(tmp_path, cache_dir, TUNESMITH_TRAINING_MEMORY_MB="256") as (_, worker):
+        job_id = worker.create(training_file=worker.upload(CSV)).json()["id"]
+        wait_until(lambda: worker.job(job_id)["status"] == "failed", 120, "the job fails")
+        error = worker.job(job_id)["error"]
+        assert error["code"] == "out_of_memory"
+        assert "256 MiB" in error["message"]
+        assert worker.http.get("/health").status_code == 200
+
+
+def test_a_job_that_takes_the_worker_down_each_time_is_given_up(
+    tmp_path: Path, cache_dir: Path, base_folder: Path
+) -> None:
+    with _worker(tmp_path, cache_dir) as (platform, worker):
+        process = platform.services["worker"]
+        job_id = worker.create(training_file=worker.upload(CSV)).json()["id"]
+        for attempt in range(1, 5):
+            wait_until(lambda: _attempts(platform, job_id) >= attempt, 60, f"attempt {attempt}")  # noqa: B023
+            process.kill()
+            process.start()
+        wait_until(lambda: worker.job(job_id)["status"] == "failed", 60, "the job is given up")
+        assert worker.job(job_id)["error"]["code"] == "worker_crashed"
+        another = worker.create(training_file=worker.upload(CSV)).json()["id"]
+        wait_until(lambda: worker.job(another)["status"] == "running", 60, "the queue moves on")
+
+
+def _attempts(platform: Platform, job_id: str) -> int:
+    """How often the durable workflow of a job was started."""
+    with closing(sqlite3.connect(platform.data_dir / "worker-dbos.sqlite")) as connection:
+        query = "SELECT recovery_attempts FROM workflow_status WHERE workflow_uuid = ?"
+        found = connection.execute(query, (job_id,)).fetchone()
+        return int(found[0]) if found else 0
