@@ -10,27 +10,34 @@ WIND = chunk("The anemometer is calibrated every 30 days. Its bearings are repla
 
 
 def test_the_page_that_holds_the_answers_figure_is_cited_with_its_sentence() -> None:
-    citations = cite("The rain gauge is calibrated every 90 days.", [WIND, RAIN])
+    citations = cite("How often?", "The rain gauge is calibrated every 90 days.", [WIND, RAIN])
     assert [(c.page, c.quote, c.index) for c in citations] == [(4, "The rain gauge is calibrated every 90 days.", 1)]
 
 
 def test_a_quote_is_always_a_piece_of_the_chunk() -> None:
     for answer in ("Calibrated every 30 days", "bearings replaced", "weekly cleaning of the funnel, days"):
-        for citation in cite(answer, [RAIN, WIND]):
+        for citation in cite("", answer, [RAIN, WIND]):
             assert citation.quote in (RAIN.text if citation.page == 4 else WIND.text)
 
 
 def test_an_answer_that_rests_on_nothing_cites_nothing() -> None:
-    assert cite("Bananas ripen quickly near apples.", [RAIN, WIND]) == []
-    assert cite("", [RAIN]) == []
-    assert cite("The rain gauge", []) == []
+    assert cite("Which rain gauge?", "Bananas ripen quickly near apples.", [RAIN, WIND]) == []
+    assert cite("Which rain gauge?", "", [RAIN]) == []
+    assert cite("", "The rain gauge", []) == []
 
 
 def test_a_page_is_cited_once() -> None:
     twice = [chunk("The mast is 12 metres high.", page=2), chunk("The mast is 12 metres high and grey.", page=2)]
-    assert len(cite("The mast is 12 metres high.", twice)) == 1
+    assert len(cite("How high?", "The mast is 12 metres high.", twice)) == 1
 
 
 def test_equal_support_goes_to_the_better_ranked_chunk() -> None:
     same = [chunk("The mast is 12 metres high.", page=2), chunk("The mast is 12 metres high.", page=9)]
-    assert cite("The mast is 12 metres high.", same)[0].page == 2
+    assert cite("How high?", "The mast is 12 metres high.", same)[0].page == 2
+
+
+def test_a_sentence_about_the_question_wins_over_one_that_shares_what_the_model_mixed_in() -> None:
+    text = "The rain gauge is calibrated every 90 days. The visibility sensor is calibrated with the grey plate GP-11."
+    answer = "The rain gauge is calibrated every 90 days with the grey plate GP-11."
+    quote = cite("How often is the rain gauge calibrated?", answer, [chunk(text)])[0].quote
+    assert quote == "The rain gauge is calibrated every 90 days."

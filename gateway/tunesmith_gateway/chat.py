@@ -50,7 +50,7 @@ class Turn:
 
     def cite(self, answer: str) -> list[Citation]:
         """Return the pages that `answer` rests on."""
-        return cite(answer, self.chunks)
+        return cite(text_of(self.question.messages[-1]), answer, self.chunks) if self.chunks else []
 
 
 @dataclass(frozen=True)

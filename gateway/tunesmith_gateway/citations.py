@@ -14,7 +14,8 @@ _COMMON = re.compile(
     "a|an|and|are|as|at|be|by|can|do|does|for|from|has|have|how|i|if|in|is|it|its|no|not|of|on|or|than|that|the|then|"
     "they|this|to|was|we|were|what|when|where|which|who|will|with|you|your"
 )
-MINIMUM_SUPPORT = 0.2
+MINIMUM_SHARE = 0.2
+NEAR_THE_BEST = 0.75
 
 
 @dataclass(frozen=True)
@@ -39,26 +40,43 @@ class Citation:
     index: int
 
 
-def cite(answer: str, chunks: Sequence[Chunk]) -> list[Citation]:
+def cite(question: str, answer: str, chunks: Sequence[Chunk]) -> list[Citation]:
     """Return a citation for each page that supports `answer`, the best supported first.
 
-    Support is the share of the answer's content words that stand in the chunk; numbers count three times, since a
-    figure is what a reader will check. Chunks below a fifth of the best one's support, or of any, are not cited.
+    Support is the share of the answer's content words that stand in the chunk, figures counting three times, since a
+    figure is what a reader will check. The question's words count half as much: they tell a sentence about the matter
+    from one that only shares a figure. Chunks without support from the answer itself, or with far less support than
+    the best one, are not cited; among equals the better ranked chunk comes first.
     """
-    words = _weights(answer)
-    if not words or not chunks:
+    words = Words(_weights(answer), _weights(question))
+    if not words.answer:
         return []
-    scored = sorted(((_support(words, chunk.text), index) for index, chunk in enumerate(chunks)), reverse=True)
-    # Equal support goes to the chunk that retrieval ranked higher.
+    scored = [(words.support(chunk.text), index) for index, chunk in enumerate(chunks)]
+    scored = [(support, index) for support, index in scored if words.share(chunks[index].text) >= MINIMUM_SHARE]
     scored.sort(key=lambda entry: (-entry[0], entry[1]))
-    threshold = max(MINIMUM_SUPPORT, 0.75 * scored[0][0])
     citations: dict[tuple[str, int], Citation] = {}
     for support, index in scored:
         chunk = chunks[index]
-        if support >= threshold and (chunk.file_id, chunk.page) not in citations:
-            quote = _best_sentence(words, chunk.text)
+        if support >= NEAR_THE_BEST * scored[0][0] and (chunk.file_id, chunk.page) not in citations:
+            quote = max(_sentences(chunk.text), key=words.support)
             citations[chunk.file_id, chunk.page] = Citation(chunk.file_id, chunk.filename, chunk.page, quote, index)
     return list(citations.values())
+
+
+@dataclass(frozen=True)
+class Words:
+    """The content words of an answer and of its question, with their weights."""
+
+    answer: dict[str, float]
+    question: dict[str, float]
+
+    def share(self, text: str) -> float:
+        """Return how much of the answer stands in `text`, from 0 to 1."""
+        return _share(self.answer, text)
+
+    def support(self, text: str) -> float:
+        """Return how well `text` supports the answer to this question, from 0 to 1.5."""
+        return self.share(text) + 0.5 * _share(self.question, text)
 
 
 def _weights(text: str) -> dict[str, float]:
@@ -66,11 +84,10 @@ def _weights(text: str) -> dict[str, float]:
     return {word: 3.0 if any(c.isdigit() for c in word) else 1.0 for word in words}
 
 
-def _support(words: dict[str, float], text: str) -> float:
+def _share(words: dict[str, float], text: str) -> float:
     there = set(_WORD.findall(text.lower()))
-    return sum(weight for word, weight in words.items() if word in there) / sum(words.values())
+    return sum(weight for word, weight in words.items() if word in there) / (sum(words.values()) or 1.0)
 
 
-def _best_sentence(words: dict[str, float], text: str) -> str:
-    sentences = [part.strip() for part in _SENTENCE.split(text) if part.strip()]
-    return max(sentences, key=lambda sentence: _support(words, sentence), default=text.strip())
+def _sentences(text: str) -> list[str]:
+    return [part.strip() for part in _SENTENCE.split(text) if part.strip()] or [text]
