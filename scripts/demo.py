@@ -27,9 +27,9 @@ from tunesmith_shared.settings import ServiceSettings, load_settings
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 CHAT_MODEL = "smollm2:135m"
-CAPTAIN = "captain"
+PIRATE = "pirate"
 KEEPER = "lighthouse-keeper"
-TEMPLATE = "You are a ship's captain. Start every answer with 'Ahoy!' and keep it to two short sentences."
+TEMPLATE = "You are a pirate. Always talk like a pirate and say Arrr!"
 START_SECONDS = 600
 
 Json = dict[str, Any]
@@ -71,12 +71,12 @@ def chat(client: httpx.Client) -> None:
 
 def system_template(client: httpx.Client) -> None:
     """Step 2: a model made from another with a system template."""
-    _title(f"2. Make the model '{CAPTAIN}' with a system template")
-    _post(client, "/createModel", {"modelName": CAPTAIN, "baseModel": CHAT_MODEL, "systemTemplate": TEMPLATE})
+    _title(f"2. Make the model '{PIRATE}' with a system template")
+    _post(client, "/createModel", {"modelName": PIRATE, "baseModel": CHAT_MODEL, "systemTemplate": TEMPLATE})
     console.print(f"[dim]{escape(TEMPLATE)}[/dim]")
-    question = "What should I pack for a walk in the rain?"
+    question = "Hello, who are you?"
     _asked(question)
-    _answered(_post(client, "/generate", {"model": CAPTAIN, "prompt": question, "max_new_tokens": 90, "seed": 1}))
+    _answered(_post(client, "/generate", {"model": PIRATE, "prompt": question, "max_new_tokens": 90, "temperature": 0}))
 
 
 def document(client: httpx.Client, pdf: Path, question: str | None) -> None:

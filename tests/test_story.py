@@ -79,13 +79,16 @@ def test_a_chat_answer_is_streamed(gpt: openai.OpenAI) -> None:
 
 
 def test_a_model_made_from_a_system_template_answers_in_that_manner(curl: Curl, llama: ollama.Client) -> None:
-    template = "You are a ship's captain. Start every answer with 'Ahoy!'."
-    status, made = curl.post("/createModel", {"modelName": "captain", "systemTemplate": template, "baseModel": MODEL})
-    assert (status, made["name"]) == (200, "captain:latest")
-    _, answer = curl.post("/generate", {"model": "captain", "prompt": "Greet me.", "temperature": 0, "seed": 1})
-    assert "ahoy" in answer["response"].lower()
-    assert llama.show("captain").modelfile is not None
-    assert "captain:latest" in {model.model for model in llama.list().models}
+    template = "You are a pirate. Always talk like a pirate and say Arrr!"
+    status, made = curl.post("/createModel", {"modelName": "pirate", "systemTemplate": template, "baseModel": MODEL})
+    assert (status, made["name"]) == (200, "pirate:latest")
+    asked = {"prompt": "Hello, who are you?", "temperature": 0, "max_new_tokens": 40}
+    _, answer = curl.post("/generate", {**asked, "model": "pirate"})
+    _, plain = curl.post("/generate", {**asked, "model": MODEL})
+    assert "aye" in answer["response"].lower()
+    assert "aye" not in plain["response"].lower()
+    assert template in (llama.show("pirate").modelfile or "")
+    assert "pirate:latest" in {model.model for model in llama.list().models}
 
 
 def test_a_question_is_answered_from_a_pdf_with_its_page(curl: Curl, gpt: openai.OpenAI) -> None:
