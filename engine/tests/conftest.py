@@ -86,14 +86,15 @@ def engine(engine_platform: Platform) -> Iterator[Engine]:
     running.close()
 
 
-@pytest.fixture
-def own_engine(engine_platform: Platform, tmp_path: Path) -> Iterator[Engine]:
-    """An engine of the test's own on a copy of the seeded store, for tests that kill it."""
-    with platform_at(tmp_path) as platform:
+@pytest.fixture(scope="module")
+def own_engine(engine_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    """A second engine on a copy of the seeded store, for tests that kill it; each leaves it running."""
+    folder = tmp_path_factory.mktemp("own-engine")
+    with platform_at(folder) as platform:
         source = engine_platform.data_dir / "models"
-        shutil.copytree(source, tmp_path / "models", copy_function=_link, ignore=shutil.ignore_patterns(".incoming"))
+        shutil.copytree(source, folder / "models", copy_function=_link, ignore=shutil.ignore_patterns(".incoming"))
         platform.start("engine")
-        running = Engine(platform.services["engine"], tmp_path / "models")
+        running = Engine(platform.services["engine"], folder / "models")
         yield running
         running.close()
 

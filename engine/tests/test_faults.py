@@ -108,6 +108,7 @@ def test_a_stopped_engine_leaves_no_model_process(own_engine: Engine) -> None:
     child = own_engine.process_of(CHAT)
     own_engine.service.stop()
     _, alive = psutil.wait_procs([child], timeout=WAIT_SECONDS)
+    own_engine.service.start()
     assert alive == []
 
 

@@ -95,11 +95,11 @@ def test_the_systems_message_reaches_the_model(engine: Engine) -> None:
 
 
 def test_an_empty_prompt_loads_and_keep_alive_zero_unloads(engine: Engine) -> None:
-    engine.ollama.create(model="kept", from_=CHAT, parameters={"num_ctx": 128})
+    engine.ollama.create(model="kept", from_=CHAT, parameters={"num_ctx": 300})
     loaded = engine.ollama.generate("kept", "")
     assert (loaded.done_reason, loaded.response) == ("load", "")
     [shown] = [model for model in engine.ollama.ps().models if model.name == "kept:latest"]
-    assert shown.context_length == 128
+    assert shown.context_length == 512
     assert shown.expires_at is not None
 
     unloaded = engine.ollama.chat("kept", [], keep_alive=0)
@@ -136,17 +136,18 @@ def test_truncate_false_refuses_a_long_prompt_with_both_numbers(engine: Engine) 
 def test_shift_lets_an_answer_go_past_the_context_and_its_absence_ends_it(engine: Engine) -> None:
     body = {
         "model": CHAT,
-        "prompt": "one two three four",
+        "prompt": "word " * 220,
         "raw": True,
         "stream": False,
         "format": {"type": "string", "minLength": 2000},  # so that the model cannot end by itself
-        "options": {"num_ctx": 64, "num_predict": 90, "temperature": 1, "seed": 3},
+        "options": {"num_ctx": 256, "num_predict": 60, "temperature": 1, "seed": 3},
     }
     shifted = engine.http.post("/api/generate", json=body).json()
     stayed = engine.http.post("/api/generate", json={**body, "shift": False}).json()
     assert stayed["done_reason"] == "length"
-    assert stayed["eval_count"] + stayed["prompt_eval_count"] <= 64
-    assert shifted["eval_count"] > 64
+    assert stayed["eval_count"] + stayed["prompt_eval_count"] <= 256
+    assert shifted["eval_count"] == 60
+    assert shifted["eval_count"] + shifted["prompt_eval_count"] > 256
 
 
 REFUSALS: dict[str, tuple[str, dict[str, Any], int, str]] = {

@@ -56,6 +56,7 @@ def test_the_context_is_bounded_by_the_models_own() -> None:
     assert context({}, None) == 4096
     assert context({}, 512) == 512
     assert context({"num_ctx": 8192}, 2048) == 2048
-    assert context({"num_ctx": 128}, 2048) == 128
+    assert context({"num_ctx": 128}, 2048) == 256, "whole steps, as llama.cpp rounds them"
+    assert context({"num_ctx": 300}, 2048) == 512
     with pytest.raises(BadRequest, match="at least 1"):
         context({"num_ctx": 0}, None)

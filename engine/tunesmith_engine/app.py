@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, FastAPI
@@ -15,11 +16,13 @@ from tunesmith_engine.scheduler import Scheduler
 from tunesmith_engine.seed import seed_store
 from tunesmith_engine.settings import EngineSettings
 from tunesmith_shared.app import create_service
+from tunesmith_shared.errors import TunesmithError
 from tunesmith_shared.store import ModelStore
 
 # Seeding takes about a second; requests may come before a slow disk has finished.
 _SEED_WAIT_SECONDS = 2.0
 
+_logger = logging.getLogger("tunesmith.engine")
 _root = APIRouter()
 
 
@@ -52,7 +55,11 @@ def create_app(settings: EngineSettings) -> FastAPI:
 
 
 def _prepare_store(store: ModelStore, settings: EngineSettings) -> None:
-    if settings.engine_prune:
-        store.prune()
-    if settings.engine_seed:
-        seed_store(store)
+    """Prune and seed; a failure is logged, and the engine serves what is there."""
+    try:
+        if settings.engine_prune:
+            store.prune()
+        if settings.engine_seed:
+            seed_store(store)
+    except (TunesmithError, OSError, ValueError):
+        _logger.exception("the model store could not be prepared; the next start tries again")

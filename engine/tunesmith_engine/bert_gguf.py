@@ -5,6 +5,7 @@ The result has the tensors and the model's metadata of llama.cpp's ``convert_hf_
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 import gguf
 import numpy as np
 from numpy.typing import NDArray
+
+logging.getLogger("gguf").setLevel(logging.WARNING)  # it reports every file at the level "info"
 
 _DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "I64": np.dtype("<i8")}
 _UNUSED_TENSORS = ("embeddings.position_ids", "pooler.dense.weight", "pooler.dense.bias")

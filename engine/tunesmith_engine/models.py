@@ -1,12 +1,14 @@
 """The models of the store as the API sees them: resolve, list, describe, copy, delete."""
 
 import asyncio
+import contextlib
 import datetime
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
+from pydantic import ValidationError
 
 from tunesmith_shared.errors import BadRequest, NotFound
 from tunesmith_shared.store import (
@@ -120,7 +122,11 @@ class Catalog:
 
     def tags(self) -> list[Json]:
         """The models as ``/api/tags`` lists them."""
-        return [self._tag(stored) for stored in self.store.list()]
+        tags = []
+        for stored in self.store.list():
+            with contextlib.suppress(NotFound, ValidationError):  # a model that is deleted just now, or damaged
+                tags.append(self._tag(stored))
+        return tags
 
     def _tag(self, stored: StoredModel) -> Json:
         config = self.store.read_config(stored.manifest)

@@ -48,6 +48,9 @@ _LLAMA_NAMES = {
     "stop": "stop",
 }
 
+# llama.cpp rounds a context up to whole steps; doing it here keeps what is shown and counted true.
+_CONTEXT_STEP = 256
+
 # Ollama ends a generation without a limit after ten times the context, so that a loop ends.
 _ENDLESS_CONTEXTS = 10
 
@@ -119,5 +122,6 @@ def load_options(options: Options, *, shift: bool, model_context: int | None, de
     context = num_ctx if isinstance(num_ctx, int) else default.num_ctx
     if context < 1:
         raise BadRequest(f"num_ctx must be at least 1 and is {context}", param="num_ctx")
+    context = -(-context // _CONTEXT_STEP) * _CONTEXT_STEP
     threads = num_thread if isinstance(num_thread, int) and num_thread > 0 else default.num_thread
     return LoadOptions(min(context, model_context or context), threads, shift)

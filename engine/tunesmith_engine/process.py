@@ -88,6 +88,7 @@ class ModelProcess:
             await self.stop()
             raise RunnerFailed(f"the model did not load within {timeout_seconds:g} s") from None
         except BaseException:
+            self._process.kill()  # at once, since a second cancellation may interrupt the orderly end
             await self.stop()
             raise
         if line != READY:
@@ -134,7 +135,8 @@ class ModelProcess:
                 try:
                     yield response
                 finally:
-                    response.close()
+                    if not response.content.at_eof():
+                        response.close()
         except aiohttp.ClientError as error:
             raise RunnerFailed("the model process ended while it answered; the next request starts it again") from error
 

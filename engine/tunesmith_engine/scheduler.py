@@ -97,7 +97,7 @@ class Scheduler:
             return
         model.keep_alive = 0.0
         if model.users == 0:
-            await self._stop(specification, model)
+            await self._stop_surely(specification, model)
 
     async def close(self) -> None:
         """End all models, used or not."""
@@ -144,14 +144,14 @@ class Scheduler:
             )
         for specification, model in list(self._loaded.items()):
             if not model.process.alive:
-                await self._stop(specification, model)
+                await self._stop_surely(specification, model)
         residents = [Resident(key, model.bytes, model.used_at, model.users > 0) for key, model in self._loaded.items()]
         evictions = choose_evictions(residents, demand.bytes, self._limits)
         if evictions is None:
             return None
         for specification, model in list(self._loaded.items()):
             if specification in evictions:
-                await self._stop(specification, model)
+                await self._stop_surely(specification, model)
         started = time.monotonic()
         process = self._new_process(demand.specification)
         await process.start(self._load_seconds)
@@ -183,6 +183,10 @@ class Scheduler:
         if model.users == 0 and self._loaded.get(specification) is model:
             self._spawn(self._stop(specification, model))
 
+    async def _stop_surely(self, specification: Specification, model: LoadedModel) -> None:
+        """End a model, even when the request that asked for it is cancelled meanwhile."""
+        await asyncio.shield(self._spawn(self._stop(specification, model)))
+
     async def _stop(self, specification: Specification, model: LoadedModel) -> None:
         """Forget a model first, so that nobody takes it any more, then end its process."""
         if self._loaded.get(specification) is model:
@@ -196,7 +200,8 @@ class Scheduler:
         async with self._changed:
             self._changed.notify_all()
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

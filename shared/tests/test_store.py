@@ -1,5 +1,6 @@
 """The model store on a real folder: publishing, listing, deletion, pruning, and what must never become visible."""
 
+import errno
 import hashlib
 import json
 import os
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from gguf import GGUFWriter
 
-from tunesmith_shared.errors import BadRequest, NotFound
+from tunesmith_shared.errors import BadRequest, NotFound, StorageFull
 from tunesmith_shared.store import ModelName, ModelStore, publish_gguf
 
 
@@ -151,6 +152,26 @@ async def test_an_upload_that_breaks_off_leaves_nothing(store: ModelStore) -> No
         await store.write_blob_stream(digest, broken())
     assert not store.has_blob(digest)
     assert list(store.incoming_dir.iterdir()) == []
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(
+    store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gguf = write_gguf(tmp_path / "g")
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageFull, match="free some space"):
+        publish_gguf(store, ModelName.parse("m"), gguf, system=None, parameters=None)
+    with pytest.raises(StorageFull, match="free some space"):
+        store.put_blob_file(gguf)
+    monkeypatch.undo()
+    assert store.list() == []
+    assert list(store.incoming_dir.iterdir()) == []
+    publish_gguf(store, ModelName.parse("m"), gguf, system=None, parameters=None)
+    assert len(store.list()) == 1
 
 
 def test_a_copied_file_is_another_file(store: ModelStore, tmp_path: Path) -> None:

@@ -64,15 +64,15 @@ class BlobStore:
 
         For files that their owner will not change any more: the blob and the file are then one.
         """
-        self.incoming_dir.mkdir(parents=True, exist_ok=True)
-        temporary = self.incoming_dir / f"link-{os.getpid()}-{os.urandom(8).hex()}"
-        try:
-            temporary.hardlink_to(path.resolve(strict=True))
-        except OSError as error:
-            if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
-                return self.put_blob_file(path)
-            raise
-        with contextlib.ExitStack() as cleanup:
+        with storage_errors(self.blobs_dir), contextlib.ExitStack() as cleanup:
+            self.incoming_dir.mkdir(parents=True, exist_ok=True)
+            temporary = self.incoming_dir / f"link-{os.getpid()}-{os.urandom(8).hex()}"
+            try:
+                temporary.hardlink_to(path.resolve(strict=True))
+            except OSError as error:
+                if error.errno in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+                    return self.put_blob_file(path)
+                raise
             cleanup.callback(temporary.unlink, missing_ok=True)
             with temporary.open("rb") as file:
                 hex_digest = hashlib.file_digest(file, "sha256").hexdigest()
