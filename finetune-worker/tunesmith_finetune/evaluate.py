@@ -5,6 +5,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel
 from trl import SFTTrainer  # type: ignore[attr-defined]  # trl imports it lazily
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 ROWS_AT_ONCE = 8
 
@@ -15,13 +16,14 @@ def evaluate(trainer: SFTTrainer, rows: list[dict[str, Any]]) -> dict[str, float
     Every token counts the same, however the rows are batched; rows of similar length go together to save padding.
     """
     model = cast(PreTrainedModel, trainer.model)
+    collate = DataCollatorForLanguageModeling(pad_token_id=trainer.processing_class.pad_token_id)
     was_training = model.training
     model.train(False)
     ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
     loss_sum, right, count = 0.0, 0, 0
     with torch.no_grad():
         for start in range(0, len(ordered), ROWS_AT_ONCE):
-            batch = trainer.data_collator(ordered[start : start + ROWS_AT_ONCE])
+            batch = collate(ordered[start : start + ROWS_AT_ONCE])
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
             labels = batch.pop("labels")[:, 1:]
             with trainer.compute_loss_context_manager():

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from tunesmith_finetune.pipeline import Pipeline
-from tunesmith_finetune.steps.convert import convert, merge, quantise
+from tunesmith_finetune.steps.conversion import convert, merge, quantise
 from tunesmith_finetune.steps.dataset import prepare, validate
 from tunesmith_finetune.steps.finish import publish, report, verify
 from tunesmith_finetune.steps.training import train

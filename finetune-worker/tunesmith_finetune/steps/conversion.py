@@ -16,7 +16,7 @@ PROGRESS_SECONDS = 10.0
 async def convert(pipeline: Pipeline, job: Job) -> None:
     """Write the adapter as GGUF, after llama.cpp's tools are there."""
     workspace = pipeline.workspace(job)
-    tools = await _tools(pipeline, job)
+    tools = await await_tools(pipeline, job)
     if workspace.adapter_gguf.exists():
         return
     base_folder = Path(read_json(workspace.plan)["base_folder"])
@@ -30,7 +30,7 @@ async def merge(pipeline: Pipeline, job: Job) -> None:
     workspace = pipeline.workspace(job)
     if workspace.merged_gguf.exists() or workspace.model_gguf.exists():
         return
-    tools = await _tools(pipeline, job)
+    tools = await await_tools(pipeline, job)
     exporter = _exporter(pipeline, job, tools)
     base = await pipeline.base_model(job)
     base_gguf = pipeline.bases.f16_gguf(base)
@@ -48,7 +48,7 @@ async def quantise(pipeline: Pipeline, job: Job) -> None:
     workspace = pipeline.workspace(job)
     gguf_type = read_json(workspace.plan)["hyperparameters"]["gguf_type"]
     if not workspace.model_gguf.exists():
-        tools = await _tools(pipeline, job)
+        tools = await await_tools(pipeline, job)
         exporter = _exporter(pipeline, job, tools)
         doing, done = f"quantising to {gguf_type}", f"quantised to {gguf_type}"
         async with act(pipeline, job, "quantise", doing, done) as told:
@@ -57,8 +57,8 @@ async def quantise(pipeline: Pipeline, job: Job) -> None:
     workspace.merged_gguf.unlink(missing_ok=True)
 
 
-async def _tools(pipeline: Pipeline, job: Job) -> LlamaCpp:
-    """Return llama.cpp's tools; while they are being built, tell so. Raises `ToolsMissing`."""
+async def await_tools(pipeline: Pipeline, job: Job, progress_seconds: float = PROGRESS_SECONDS) -> LlamaCpp:
+    """Return llama.cpp's tools; while they are being built, tell so and how far. Raises `ToolsMissing`."""
     toolbox = pipeline.toolbox
     if toolbox.ready:
         return await toolbox.get()
@@ -67,7 +67,7 @@ async def _tools(pipeline: Pipeline, job: Job) -> LlamaCpp:
         try:
             while not waiting.done():
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(waiting), PROGRESS_SECONDS)
+                    await asyncio.wait_for(asyncio.shield(waiting), progress_seconds)
                 await pipeline.jobs.tell(job.id, f"tools-{toolbox.state}", toolbox.state)
         finally:
             waiting.cancel()

@@ -1,0 +1,77 @@
+"""Jobs in the database: an end is final, an event is told once, an owner sees only what is theirs."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from tunesmith_finetune.repository import JobRepository
+from tunesmith_shared.clock import now
+from tunesmith_shared.database import Database
+from tunesmith_shared.tables import Job
+
+
+@pytest.fixture
+async def jobs(database_url: str) -> AsyncIterator[JobRepository]:
+    database = Database(database_url)
+    yield JobRepository(database)
+    await database.close()
+
+
+def make_job(job_id: str, owner: str = "a", name: str = "m:latest") -> Job:
+    return Job(
+        id=job_id,
+        owner=owner,
+        model="base",
+        model_name=name,
+        status="queued",
+        training_file="file-1",
+        seed=1,
+        method={},
+        request={},
+        created_at=now(),
+    )
+
+
+async def test_an_end_is_final(jobs: JobRepository) -> None:
+    await jobs.add(make_job("ftjob-1"))
+    assert await jobs.end("ftjob-1", "cancelled")
+    assert not await jobs.end("ftjob-1", "succeeded")
+    await jobs.change("ftjob-1", status="running")
+    assert (await jobs.get("ftjob-1")).status == "cancelled"
+    assert list(await jobs.unfinished()) == []
+
+
+async def test_an_event_is_told_once_for_each_key(jobs: JobRepository) -> None:
+    await jobs.add(make_job("ftjob-1"))
+    for message in ("first", "again"):
+        await jobs.tell("ftjob-1", "key", message)
+    await jobs.measure("ftjob-1", "step-1", "Step 1", {"step": 1})
+    newest, oldest = await jobs.events("ftjob-1", None, 10)
+    assert (newest.type, oldest.message) == ("metrics", "first")
+    assert [event.id for event in await jobs.events_since("ftjob-1", oldest.id)] == [newest.id]
+    assert [event.id for event in await jobs.events("ftjob-1", newest.id, 10)] == [oldest.id]
+
+
+async def test_a_checkpoint_told_again_has_the_newer_metrics(jobs: JobRepository) -> None:
+    await jobs.add(make_job("ftjob-1"))
+    await jobs.add_checkpoint("ftjob-1", 5, "c", {"step": 5})
+    await jobs.add_checkpoint("ftjob-1", 5, "c", {"step": 5, "full_valid_loss": 1.5})
+    (checkpoint,) = await jobs.checkpoints("ftjob-1", None, 10)
+    assert checkpoint.metrics["full_valid_loss"] == 1.5
+
+
+async def test_owners_see_their_own_jobs_page_by_page(jobs: JobRepository) -> None:
+    for number, owner in enumerate("aab", start=1):
+        await jobs.add(make_job(f"ftjob-{number}", owner))
+    assert [job.id for job in await jobs.page("a", None, 1)] == ["ftjob-2"]
+    assert [job.id for job in await jobs.page("a", "ftjob-2", 5)] == ["ftjob-1"]
+    assert await jobs.owned("ftjob-3", "a") is None
+
+
+async def test_a_name_belongs_to_its_first_owner(jobs: JobRepository) -> None:
+    await jobs.add(make_job("ftjob-1", "a", "mine:latest"))
+    assert await jobs.name_taken("mine:latest", "b")
+    assert not await jobs.name_taken("mine:latest", "a")
+    assert await jobs.own_model("mine:latest", "a", "base", "ftjob-1")
+    assert await jobs.own_model("mine:latest", "a", "base", "ftjob-2")
+    assert not await jobs.own_model("mine:latest", "b", "base", "ftjob-3")
