@@ -17,7 +17,9 @@ class RagSettings(ServiceSettings):
     embedding_max_tokens: int = Field(
         default=256, ge=16, description="The longest text the embedding model was trained on; a model's own limit wins."
     )
-    embedding_batch: int = Field(default=32, ge=1, le=1024, description="Chunks in one request to the embedding model.")
+    embedding_batch: int = Field(
+        default=8, ge=1, le=1024, description="Chunks in one request to the embedding model; a search waits behind one."
+    )
     embedding_wait_seconds: float = Field(
         default=900,
         ge=0,
