@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from trl import SFTTrainer  # type: ignore[attr-defined]  # trl imports it lazily
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
@@ -16,7 +16,8 @@ def evaluate(trainer: SFTTrainer, rows: list[dict[str, Any]]) -> dict[str, float
     Every token counts the same, however the rows are batched; rows of similar length go together to save padding.
     """
     model = cast(PreTrainedModel, trainer.model)
-    collate = DataCollatorForLanguageModeling(pad_token_id=trainer.processing_class.pad_token_id)
+    tokenizer = cast(PreTrainedTokenizerBase, trainer.processing_class)
+    collate = DataCollatorForLanguageModeling(pad_token_id=cast(int, tokenizer.pad_token_id))
     was_training = model.training
     model.train(False)
     ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
