@@ -16,6 +16,7 @@ from tunesmith_finetune.publish import Publisher
 from tunesmith_finetune.repository import JobRepository
 from tunesmith_finetune.settings import WorkerSettings
 from tunesmith_finetune.workspace import Workspace
+from tunesmith_shared.errors import NotFound
 from tunesmith_shared.files import FileStore
 from tunesmith_shared.tables import Job
 
@@ -47,15 +48,18 @@ class Pipeline:
         return base
 
     async def sources(self, job: Job) -> dict[str, Source]:
-        """Return the datasets of `job` by part: `train`, and `valid` if it has one."""
+        """Return the datasets of `job` by part: `train`, and `valid` if it has one. Raises `NotFound`."""
         found: dict[str, Source] = {}
         for part, param, file_id in (
             ("train", "training_file", job.training_file),
             ("valid", "validation_file", job.validation_file),
         ):
-            row = await self.jobs.file(file_id, job.owner) if file_id else None
-            if row is not None:
-                found[part] = Source(self.files.path(row.id), row.filename, param)
+            if file_id is None:
+                continue
+            row = await self.jobs.file(file_id, job.owner)
+            if row is None:
+                raise NotFound(f"The file '{file_id}' was deleted before the job had read it.", param=param)
+            found[part] = Source(self.files.path(row.id), row.filename, param)
         return found
 
     @property

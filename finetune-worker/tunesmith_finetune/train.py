@@ -41,36 +41,13 @@ def main(folder: Path, reporter: Reporter) -> None:
     set_seed(plan["seed"])
     torch.set_num_threads(plan["threads"] or os.cpu_count() or 1)
 
-    # --- set-up
+    # --- set-up and data
     device = choose_device(chosen["quantization"])
-    tokenizer = AutoTokenizer.from_pretrained(plan["base_folder"])
-    model = AutoModelForCausalLM.from_pretrained(
-        plan["base_folder"],
-        dtype=device.dtype,
-        quantization_config=quantization_config(device),
-        device_map=device.kind,
-    )
-    reporter.say("setup", device=device.kind, quantization=device.quantization, bfloat16=device.autocast_bf16)
-
-    # --- data
     train_rows = _read_rows(folder / "train.tokens.jsonl")
     valid_rows = _read_rows(folder / "valid.tokens.jsonl")
-    trainer = SFTTrainer(
-        model=model,
-        args=_arguments(folder, plan, device),
-        train_dataset=Dataset.from_list(train_rows),
-        processing_class=tokenizer,
-        peft_config=LoraConfig(
-            r=chosen["lora_rank"],
-            lora_alpha=chosen["lora_alpha"],
-            lora_dropout=chosen["lora_dropout"],
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        ),
-        callbacks=[Progress(reporter)],
-    )
-    for chatty in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(chatty)
+    trainer = _trainer(folder, plan, device, train_rows)
+    trainer.add_callback(Progress(reporter))
+    reporter.say("setup", device=device.kind, quantization=device.quantization, bfloat16=device.autocast_bf16)
 
     # --- the loss before
     resume = last_whole_checkpoint(folder / "checkpoints")
@@ -105,6 +82,33 @@ def main(folder: Path, reporter: Reporter) -> None:
             "quantization": device.quantization,
         },
     )
+
+
+def _trainer(folder: Path, plan: dict[str, Any], device: Device, rows: list[dict[str, Any]]) -> SFTTrainer:
+    chosen = plan["hyperparameters"]
+    model = AutoModelForCausalLM.from_pretrained(
+        plan["base_folder"],
+        dtype=device.dtype,
+        quantization_config=quantization_config(device),
+        device_map=device.kind,
+    )
+    adapter = LoraConfig(
+        r=chosen["lora_rank"],
+        lora_alpha=chosen["lora_alpha"],
+        lora_dropout=chosen["lora_dropout"],
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    trainer = SFTTrainer(
+        model=model,
+        args=_arguments(folder, plan, device),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=AutoTokenizer.from_pretrained(plan["base_folder"]),
+        peft_config=adapter,
+    )
+    for chatty in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(chatty)
+    return trainer
 
 
 def _arguments(folder: Path, plan: dict[str, Any], device: Device) -> SFTConfig:
