@@ -215,3 +215,16 @@ def test_a_model_deleted_while_loaded_is_gone_for_new_requests(engine: Engine) -
     engine.ollama.delete("gone")
     with pytest.raises(ollama.ResponseError, match="not found"):
         engine.ollama.generate("gone", "x")
+
+
+def test_show_gives_the_vocabulary_when_it_is_asked_for(engine: Engine) -> None:
+    def info(**asked: bool) -> dict[str, list[str] | None]:
+        answer = engine.http.post("/api/show", json={"model": EMBEDDING, **asked}).json()
+        shown: dict[str, list[str] | None] = answer["model_info"]
+        return shown
+
+    assert info()["tokenizer.ggml.tokens"] is None
+    tokens = info(verbose=True)["tokenizer.ggml.tokens"]
+    assert tokens is not None
+    assert "[PAD]" in tokens
+    assert len(tokens) == 30522

@@ -3,17 +3,27 @@
 import orjson
 
 from tunesmith_engine.models import Json, Model, timestamp
+from tunesmith_shared.store import read_gguf_header
 
 
-def show(model: Model) -> Json:
-    """Everything about a model: details, metadata, parameters, and a Modelfile that makes it again."""
+def long_lists(model: Model) -> Json:
+    """The lists of a model's metadata, read from its file anew since no model keeps them in memory. Blocks."""
+    metadata = read_gguf_header(model.path).metadata
+    return {key: value for key, value in metadata.items() if isinstance(value, list)}
+
+
+def show(model: Model, lists: Json) -> Json:
+    """Everything about a model: details, metadata, parameters, and a Modelfile that makes it again.
+
+    ``lists`` are the metadata's lists to show; the others are null, as Ollama shows them.
+    """
     answer: Json = {
         "modelfile": _modelfile(model),
         "parameters": _parameter_lines(model),
         "template": model.template or model.chat_template or "",
         "system": model.system,
         "details": model.details(),
-        "model_info": _model_info(model),
+        "model_info": _model_info(model) | lists,
         "capabilities": model.capabilities,
         "modified_at": timestamp(model.modified_at),
     }

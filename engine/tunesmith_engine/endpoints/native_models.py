@@ -13,7 +13,7 @@ from tunesmith_engine.endpoints.http import NDJSON, Engine, collected, json_body
 from tunesmith_engine.endpoints.json_response import FastJson
 from tunesmith_engine.models import timestamp
 from tunesmith_engine.scheduler import LoadedModel
-from tunesmith_engine.show import show
+from tunesmith_engine.show import long_lists, show
 from tunesmith_shared.errors import NotFound, Unsupported
 
 router = APIRouter(prefix="/api", tags=["ollama"])
@@ -35,6 +35,12 @@ class NamedRequest(BaseModel):
     def wanted(self) -> str:
         """The name, in either spelling."""
         return self.model or self.name
+
+
+class ShowRequest(NamedRequest):
+    """``POST /api/show``; ``verbose`` asks for the metadata's long lists too, the vocabulary among them."""
+
+    verbose: bool = False
 
 
 class CopyRequest(BaseModel):
@@ -60,9 +66,11 @@ async def tags(engine: Engine) -> Response:
 
 
 @router.post("/show")
-async def show_model(engine: Engine, body: Named) -> Response:
+async def show_model(engine: Engine, body: Annotated[ShowRequest, Depends(json_body(ShowRequest))]) -> Response:
     """Everything about one model."""
-    return FastJson(show(await engine.catalog.get(body.wanted)))
+    model = await engine.catalog.get(body.wanted)
+    lists = await asyncio.to_thread(long_lists, model) if body.verbose else {}
+    return FastJson(show(model, lists))
 
 
 @router.get("/ps")
