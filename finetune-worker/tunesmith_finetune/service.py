@@ -16,8 +16,8 @@ from tunesmith_finetune.steps.dataset import method_with
 from tunesmith_shared.clock import now
 from tunesmith_shared.errors import BadRequest, Conflict, NotFound
 from tunesmith_shared.ids import new_id
+from tunesmith_shared.names import ModelName
 from tunesmith_shared.schemas.jobs import FINISHED, JobCreate
-from tunesmith_shared.store import ModelName
 from tunesmith_shared.tables import Checkpoint, File, Job, JobEvent
 
 EVENT_POLL_SECONDS = 0.3

@@ -10,7 +10,7 @@ from tunesmith_gateway.upstream import Upstream
 from tunesmith_shared.clock import now
 from tunesmith_shared.database import Database
 from tunesmith_shared.errors import Conflict, NotFound
-from tunesmith_shared.store import ModelName
+from tunesmith_shared.names import ModelName
 from tunesmith_shared.tables import Model
 
 Json = dict[str, Any]

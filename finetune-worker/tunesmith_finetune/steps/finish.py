@@ -12,7 +12,7 @@ from tunesmith_finetune.whole import write_json
 from tunesmith_finetune.workspace import read_json
 from tunesmith_shared.clock import now
 from tunesmith_shared.errors import Conflict
-from tunesmith_shared.store import ModelName
+from tunesmith_shared.names import ModelName
 from tunesmith_shared.tables import File, Job
 
 

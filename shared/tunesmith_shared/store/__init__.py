@@ -5,11 +5,11 @@ real Ollama and the other way round. All functions block on the disk: call them 
 ``asyncio.to_thread`` from a coroutine (``write_blob_stream`` is the one coroutine).
 """
 
+from tunesmith_shared.names import ModelName
 from tunesmith_shared.store.blobs import BlobStore, is_digest
 from tunesmith_shared.store.gguf_header import GgufHeader, GgufValue, read_gguf_header
 from tunesmith_shared.store.manifest import Layer, LayerKind, Manifest, ModelConfig
 from tunesmith_shared.store.models import ModelStore, StoredModel
-from tunesmith_shared.store.names import ModelName
 from tunesmith_shared.store.publish import gguf_config, publish_gguf, put_config, put_layer
 
 __all__ = [

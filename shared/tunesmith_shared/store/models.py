@@ -13,9 +13,9 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from tunesmith_shared.errors import BadRequest, NotFound
+from tunesmith_shared.names import ModelName
 from tunesmith_shared.store.blobs import BlobStore, is_digest, storage_errors, sync_directory
 from tunesmith_shared.store.manifest import Layer, Manifest, ModelConfig
-from tunesmith_shared.store.names import ModelName
 
 # Ollama's rule: a younger unreferenced blob may belong to a model that is being made.
 PRUNE_AGE_SECONDS = 3600

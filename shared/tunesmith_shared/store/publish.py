@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tunesmith_shared.errors import BadRequest
+from tunesmith_shared.names import ModelName
 from tunesmith_shared.store.gguf_header import GgufHeader, read_gguf_header
 from tunesmith_shared.store.manifest import CONFIG_TYPE, Layer, LayerKind, Manifest, ModelConfig
 from tunesmith_shared.store.models import ModelStore
-from tunesmith_shared.store.names import ModelName
 
 
 def publish_gguf(

@@ -3,7 +3,7 @@
 import pytest
 
 from tunesmith_shared.errors import BadRequest
-from tunesmith_shared.store import ModelName
+from tunesmith_shared.names import ModelName
 
 
 @pytest.mark.parametrize(
