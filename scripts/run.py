@@ -44,6 +44,9 @@ Try, in another terminal:
 def main() -> int:
     """Return honcho's exit status: 130 after Ctrl-C."""
     settings = load_settings(ServiceSettings)
+    if _healthy(_url(settings)):
+        print(f"Tunesmith is running already at {_url(settings)}. Stop it with Ctrl-C where it was started.")
+        return 0
     problems, warnings = check(settings)
     for warning in warnings:
         print(f"Note: {warning}", flush=True)
@@ -112,7 +115,7 @@ def _run(settings: ServiceSettings) -> int:
 
 def _announce(settings: ServiceSettings) -> None:
     """Print the banner once the gateway, everything behind it and the first model answer."""
-    url = f"http://{settings.host}:{settings.port}".replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - for people
+    url = _url(settings)
     key_file = settings.data_dir / "secrets" / "api_key"
     deadline = time.monotonic() + READY_SECONDS
     while time.monotonic() < deadline:
@@ -125,11 +128,24 @@ def _announce(settings: ServiceSettings) -> None:
     print(f"Tunesmith has not become ready within {READY_SECONDS} s; {url}/health says what is missing.", flush=True)
 
 
+def _url(settings: ServiceSettings) -> str:
+    return f"http://{settings.host}:{settings.port}".replace("0.0.0.0", "127.0.0.1")  # noqa: S104 - for people
+
+
+def _healthy(url: str) -> bool:
+    """Tell whether a Tunesmith answers at `url` and everything behind it does."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=10) as answer:  # noqa: S310 - our own address
+            return "finetune-worker" in json.load(answer)["dependencies"]
+    except (urllib.error.URLError, OSError, KeyError, TypeError, ValueError):
+        return False
+
+
 def _models(url: str, key: str) -> list[str]:
     """Return the models that can be asked; none while something is still starting."""
+    if not _healthy(url):
+        return []
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310 - our own address
-            pass
         request = urllib.request.Request(f"{url}/list_Models", headers={"authorization": f"Bearer {key}"})  # noqa: S310
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - our own address
             return [model["name"] for model in json.load(answer)["models"]]
