@@ -1,6 +1,7 @@
 """`create_service`: what every service's application has; `serve`: how every service runs."""
 
 import asyncio
+import gc
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -55,7 +56,10 @@ def create_service(
 
 
 def serve(app: FastAPI, host: str, port: int) -> None:
-    """Run `app` until SIGTERM or SIGINT, then let open requests go on for `drain_seconds` at the most."""
+    """Run `app` until SIGTERM or SIGINT, then let open requests go on for `drain_seconds` at the most.
+
+    What was imported until now is left out of garbage collection for good.
+    """
     settings: ServiceSettings = app.state.settings
     logs.configure(settings.log_level, settings.log_format)
     config = uvicorn.Config(
@@ -69,6 +73,8 @@ def serve(app: FastAPI, host: str, port: int) -> None:
         timeout_keep_alive=65,
     )
     server = _Server(config)
+    gc.freeze()
+    gc.enable()
     try:
         server.run()
     except KeyboardInterrupt:
