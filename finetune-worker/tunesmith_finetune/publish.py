@@ -14,10 +14,8 @@ import httpx
 from ollama import AsyncClient, ResponseError
 
 from tunesmith_shared.errors import NotFound, TunesmithError
-from tunesmith_shared.store import ModelName, ModelStore, publish_gguf
-
-CANDIDATES = "tunesmith-candidates"
-"""The namespace of models that have not shown yet that they load and answer."""
+from tunesmith_shared.names import CANDIDATES, ModelName
+from tunesmith_shared.store import ModelStore, publish_gguf
 
 LOAD_SECONDS = 300.0
 SERVER_SECONDS = 120.0

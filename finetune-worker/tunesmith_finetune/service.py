@@ -11,12 +11,11 @@ from tunesmith_finetune.base_models import BASE_MODELS, BaseModel, find_base_mod
 from tunesmith_finetune.datasets.formats import read_examples
 from tunesmith_finetune.datasets.reader import Source
 from tunesmith_finetune.pipeline import Pipeline
-from tunesmith_finetune.publish import CANDIDATES
 from tunesmith_finetune.steps.dataset import method_with
 from tunesmith_shared.clock import now
 from tunesmith_shared.errors import BadRequest, Conflict, NotFound
 from tunesmith_shared.ids import new_id
-from tunesmith_shared.names import ModelName
+from tunesmith_shared.names import CANDIDATES, ModelName
 from tunesmith_shared.schemas.jobs import FINISHED, JobCreate
 from tunesmith_shared.tables import Checkpoint, File, Job, JobEvent
 

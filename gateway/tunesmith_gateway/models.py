@@ -10,7 +10,7 @@ from tunesmith_gateway.upstream import Upstream
 from tunesmith_shared.clock import now
 from tunesmith_shared.database import Database
 from tunesmith_shared.errors import Conflict, NotFound
-from tunesmith_shared.names import ModelName
+from tunesmith_shared.names import CANDIDATES, ModelName
 from tunesmith_shared.tables import Model
 
 Json = dict[str, Any]
@@ -48,7 +48,8 @@ class ModelService:
         async with self._database.session() as session:
             rows = {row.name: row for row in await session.scalars(select(Model))}
         listed = [_listed(tag, rows.get(canonical(tag["name"]))) for tag in tags]
-        return [model for model in listed if model.owner in (None, owner)]
+        hidden = f"{CANDIDATES}/"
+        return [model for model in listed if model.owner in (None, owner) and not model.name.startswith(hidden)]
 
     async def allow(self, owner: str, name: str) -> str:
         """Return the name in full when `owner` may use it. Raises `NotFound` for a model of somebody else.

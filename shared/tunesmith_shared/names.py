@@ -10,6 +10,9 @@ DEFAULT_HOST = "registry.ollama.ai"
 DEFAULT_NAMESPACE = "library"
 DEFAULT_TAG = "latest"
 
+CANDIDATES = "tunesmith-candidates"
+"""The namespace of fine-tuned models that have not shown yet that they load and answer; nobody is shown them."""
+
 # Every part starts with a letter, digit or underscore, which also keeps "..", "-x" and "/x" out.
 _HOST = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,349}")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}")
