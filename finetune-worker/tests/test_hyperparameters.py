@@ -17,7 +17,7 @@ def _supervised(**hyperparameters: object) -> dict[str, object]:
 
 def test_few_rows_are_seen_more_often_than_many() -> None:
     epochs = [choose(Hyperparameters(), rows, 100, 8192).n_epochs for rows in (3, 60, 100, 1000)]
-    assert epochs == [10, 5, 3, 1]
+    assert epochs == [10, 4, 2, 1]
 
 
 def test_what_is_asked_for_is_taken() -> None:

@@ -41,3 +41,13 @@ def test_a_sentence_about_the_question_wins_over_one_that_shares_what_the_model_
     answer = "The rain gauge is calibrated every 90 days with the grey plate GP-11."
     quote = cite("How often is the rain gauge calibrated?", answer, [chunk(text)])[0].quote
     assert quote == "The rain gauge is calibrated every 90 days."
+
+
+def test_a_quote_leaves_headings_out() -> None:
+    text = (
+        "Operating handbook\n4.1 Rain gauge calibration\n"
+        "The rain gauge is calibrated every 90 days. For the calibration of the gauge, Rhona Keil pours\n"
+        "500 ml of water through the funnel."
+    )
+    quote = cite("How often is the rain gauge calibrated?", "Every 90 days.", [chunk(text)])[0].quote
+    assert quote == "The rain gauge is calibrated every 90 days."

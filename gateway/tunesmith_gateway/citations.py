@@ -16,6 +16,7 @@ _COMMON = re.compile(
 )
 MINIMUM_SHARE = 0.2
 NEAR_THE_BEST = 0.75
+_SHORT_LINE = 0.75
 
 
 @dataclass(frozen=True)
@@ -90,4 +91,13 @@ def _share(words: dict[str, float], text: str) -> float:
 
 
 def _sentences(text: str) -> list[str]:
-    return [part.strip() for part in _SENTENCE.split(text) if part.strip()] or [text]
+    """Return the sentences of a page's text; a line much shorter than the others ends one, as headings do."""
+    lines = text.splitlines(keepends=True)
+    full = max((len(line) for line in lines), default=0)
+    passages = [""]
+    for line in lines:
+        passages[-1] += line
+        if len(line) < _SHORT_LINE * full:
+            passages.append("")
+    parts = [part.strip() for passage in passages for part in _SENTENCE.split(passage)]
+    return [part for part in parts if part] or [text]
