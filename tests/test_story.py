@@ -21,7 +21,7 @@ from .conftest import Address
 EXAMPLES = Path(__file__).parent.parent / "examples"
 MODEL = "smollm2:135m"
 TUNED = "keeper:latest"
-JOB_SECONDS = 1500
+JOB_SECONDS = 2400
 
 
 class Curl:
