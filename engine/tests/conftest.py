@@ -14,7 +14,7 @@ from tunesmith_shared.testing import Platform, Service, platform_at, wait_until
 
 CHAT = "smollm2:135m"
 EMBEDDING = "all-minilm"
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 
 
 class Engine:
@@ -24,9 +24,9 @@ class Engine:
         self.service = service
         self.url = service.url
         self.models_dir = models_dir
-        self.http = httpx.Client(base_url=self.url, timeout=60)
-        self.ollama = ollama.Client(host=self.url, timeout=60)
-        self.openai = openai.OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=60)
+        self.http = httpx.Client(base_url=self.url, timeout=240)
+        self.ollama = ollama.Client(host=self.url, timeout=240)
+        self.openai = openai.OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0, timeout=240)
 
     def model_processes(self) -> list[psutil.Process]:
         """The engine's model processes that run."""
@@ -56,7 +56,7 @@ class Engine:
     def busy_slots(self, model: str) -> int:
         """How many requests llama.cpp works on for a model."""
         socket = self.process_of(model).cmdline()[-2]
-        with httpx.Client(transport=httpx.HTTPTransport(uds=socket), timeout=30) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=socket), timeout=120) as client:
             return sum(slot["is_processing"] for slot in client.get("http://model/slots").json())
 
     def wait_idle(self, model: str, seconds: float) -> None:

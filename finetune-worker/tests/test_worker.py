@@ -98,7 +98,7 @@ def test_rows_longer_than_max_length_fail_the_job_with_their_numbers(worker: Wor
     file = worker.upload(f'{CSV}"{"long " * 200}","answer"\n')
     method = {"type": "supervised", "supervised": {"hyperparameters": {"max_length": 150}}}
     job_id = worker.create(training_file=file, method=method).json()["id"]
-    wait_until(lambda: worker.job(job_id)["status"] == "failed", 120, "the job fails")
+    wait_until(lambda: worker.job(job_id)["status"] == "failed", 600, "the job fails")
     error = worker.job(job_id)["error"]
     assert (error["code"], error["param"]) == ("row_too_long", "training_file")
     assert "Row 8: longer than max_length, 150 tokens" in error["message"]
@@ -124,16 +124,16 @@ def test_a_job_survives_kills_and_its_model_serves(worker: Worker, platform: Pla
     )
     job_id = created.raise_for_status().json()["id"]
 
-    wait_until(lambda: _checkpoints(worker, job_id), 240, "the first checkpoint")
+    wait_until(lambda: _checkpoints(worker, job_id), 900, "the first checkpoint")
     process.kill()
     first_run = _checkpoints_on_disk(platform, job_id)
     process.start()
-    wait_until(lambda: "train" in _steps_recorded(platform, job_id), 240, "the training ends")
+    wait_until(lambda: "train" in _steps_recorded(platform, job_id), 900, "the training ends")
     process.kill()
     adapter = platform.data_dir / "jobs" / job_id / "adapter" / "adapter_model.safetensors"
     trained_at = adapter.stat().st_mtime_ns
     process.start()
-    wait_until(lambda: worker.job(job_id)["status"] not in ("queued", "running"), 300, "the job ends")
+    wait_until(lambda: worker.job(job_id)["status"] not in ("queued", "running"), 2400, "the job ends")
 
     job, messages = worker.job(job_id), worker.messages(job_id)
     assert (job["status"], job["error"]) == ("succeeded", None)
@@ -200,10 +200,10 @@ def test_a_running_job_is_cancelled_quickly_and_the_next_one_starts(worker: Work
     file = worker.upload(CSV)
     job_id = worker.create(training_file=file).json()["id"]
     waiting = worker.create(training_file=file).json()["id"]
-    wait_until(lambda: "loading the model to train" in worker.messages(job_id), 120, "the training starts")
+    wait_until(lambda: "loading the model to train" in worker.messages(job_id), 600, "the training starts")
     assert worker.job(waiting)["status"] == "queued"
     assert worker.http.post(f"/v1/fine_tuning/jobs/{job_id}/cancel").json()["status"] == "cancelled"
     assert worker.http.post(f"/v1/fine_tuning/jobs/{job_id}/cancel").status_code == 409
-    wait_until(lambda: worker.job(waiting)["status"] == "running", 60, "the next job starts")
+    wait_until(lambda: worker.job(waiting)["status"] == "running", 600, "the next job starts")
     assert worker.http.post(f"/v1/fine_tuning/jobs/{waiting}/cancel").json()["status"] == "cancelled"
     assert worker.job(job_id)["finished_at"]

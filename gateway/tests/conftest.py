@@ -110,5 +110,5 @@ async def over_faulty(
     with platform_at(tmp_path_factory.mktemp("faulty"), TUNESMITH_OLLAMA_HOST=faulty_server.url) as platform:
         await asyncio.to_thread(platform.start, "gateway")
         headers = {"authorization": f"Bearer {platform.key}"}
-        async with httpx.AsyncClient(base_url=platform.url, headers=headers, timeout=30) as client:
+        async with httpx.AsyncClient(base_url=platform.url, headers=headers, timeout=120) as client:
             yield client

@@ -50,7 +50,7 @@ def test_a_killed_ingestion_goes_on_and_is_seen_whole_or_not_at_all(slow: Rag) -
         assert show(client, store, old, wait=60)["status"] == "completed"
         new = slow.upload(LONG, "lighthouses.pdf")
         client.post(url, json={"file_id": new})
-        wait_until(lambda: show(client, store, new)["progress"]["chunks_done"] >= 3, 60, "three chunks embedded")
+        wait_until(lambda: show(client, store, new)["progress"]["chunks_done"] >= 3, 300, "three chunks embedded")
         assert found(client, store) == {old}
     service.kill()
     service.start()
@@ -73,11 +73,11 @@ def test_a_document_that_is_deleted_while_it_is_ingested_leaves_nothing(slow: Ra
         url = f"/v1/vector_stores/{store}/files"
         file_id = slow.upload(LONG, "lighthouses.pdf")
         client.post(url, json={"file_id": file_id})
-        wait_until(lambda: show(client, store, file_id)["progress"]["chunks_done"] >= 2, 60, "two chunks embedded")
+        wait_until(lambda: show(client, store, file_id)["progress"]["chunks_done"] >= 2, 300, "two chunks embedded")
         assert client.delete(f"{url}/{file_id}").status_code == 200
         assert client.get(f"{url}/{file_id}").status_code == 404
         folder = slow.platform.data_dir / "ingestion"
-        wait_until(lambda: not list(folder.iterdir()), 60, "the ingestion has noticed and cleaned up")
+        wait_until(lambda: not list(folder.iterdir()), 300, "the ingestion has noticed and cleaned up")
     slow.platform.services["rag"].stop()
     index = open_index("", slow.platform.data_dir)
     assert [collection.count() for collection in index._client.list_collections()] == [0]
@@ -95,7 +95,7 @@ def test_an_ingestion_that_takes_the_service_down_again_and_again_is_given_up(
             store = client.post("/v1/vector_stores", json={}).json()["id"]
             file_id = rag.upload(OLD, "lighthouses.pdf")
             client.post(f"/v1/vector_stores/{store}/files", json={"file_id": file_id})
-            wait_until(lambda: show(client, store, file_id)["progress"]["pages_done"] == 1, 60, "the page is read")
+            wait_until(lambda: show(client, store, file_id)["progress"]["pages_done"] == 1, 300, "the page is read")
         service.kill()
         with closing(sqlite3.connect(tmp_path / "rag-dbos.sqlite")) as jobs, jobs:
             jobs.execute("UPDATE workflow_status SET recovery_attempts = 4")  # as after three more kills

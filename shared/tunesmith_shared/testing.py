@@ -24,7 +24,7 @@ from sqlalchemy.engine import make_url
 from tunesmith_shared.migrate import migrate
 from tunesmith_shared.settings import async_database_url
 
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 SERVER_URL = os.environ.get("TUNESMITH_DATABASE_URL") or os.environ.get("DATABASE_URL") or ""
 
 
