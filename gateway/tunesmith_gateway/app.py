@@ -13,6 +13,7 @@ from tunesmith_gateway.chat import ChatService
 from tunesmith_gateway.dependencies import Services
 from tunesmith_gateway.documents import DocumentService
 from tunesmith_gateway.endpoints import (
+    api_keys,
     forwarded,
     ollama,
     openai_chat,
@@ -45,6 +46,7 @@ _ENDPOINTS = (
     plain_models,
     plain_documents,
     plain_training,
+    api_keys,
 )
 
 

@@ -48,12 +48,13 @@ async def _caller(request: Request, services: GatewayServices) -> Caller:
     return await services.keys.verify(secret.strip())
 
 
-def require(scope: str) -> object:
-    """Return a dependency that gives the caller, or refuses a key that has neither `scope` nor `admin`."""
+def require(*scopes: str) -> object:
+    """Return a dependency that gives the caller, or refuses a key that has neither one of `scopes` nor `admin`."""
 
     async def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
-        if not caller.scopes & {scope, "admin"}:
-            raise Forbidden(f"This API key has not the scope '{scope}'.")
+        if caller.scopes.isdisjoint((*scopes, "admin")):
+            needed = " or ".join(f"'{scope}'" for scope in scopes)
+            raise Forbidden(f"This needs an API key with the scope {needed}.", code="missing_scope")
         return caller
 
     return Depends(check)
@@ -62,3 +63,5 @@ def require(scope: str) -> object:
 Chatter = Annotated[Caller, require("chat")]
 Reader = Annotated[Caller, require("documents")]
 Trainer = Annotated[Caller, require("train")]
+Uploader = Annotated[Caller, require("chat", "documents", "train")]
+Administrator = Annotated[Caller, require("admin")]

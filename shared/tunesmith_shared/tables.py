@@ -26,7 +26,10 @@ class Base(DeclarativeBase):
 
 
 class ApiKey(Base):
-    """An API key: only the sha256 of the secret is kept; `prefix` is what listings show of it."""
+    """An API key: only the sha256 of the secret is kept; `prefix` is what listings show of it.
+
+    `limits` holds what differs from the settings for this key.
+    """
 
     __tablename__ = "api_keys"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -35,6 +38,7 @@ class ApiKey(Base):
     prefix: Mapped[str] = mapped_column(String(16))
     secret_sha256: Mapped[str] = mapped_column(String(64), unique=True)
     scopes: Mapped[list[str]]
+    limits: Mapped[Json] = mapped_column(default=dict, server_default=text("'{}'"))
     created_at: Mapped[int]
     expires_at: Mapped[int | None]
     revoked_at: Mapped[int | None]
