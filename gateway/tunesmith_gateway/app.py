@@ -26,6 +26,7 @@ from tunesmith_gateway.endpoints import (
 )
 from tunesmith_gateway.files import FileService
 from tunesmith_gateway.keys import KeyService
+from tunesmith_gateway.limits import GenerationQueue, Limiter, Limits
 from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.sessions import SessionService
 from tunesmith_gateway.settings import GatewaySettings
@@ -93,6 +94,9 @@ def _services(settings: GatewaySettings, database: Database, session: aiohttp.Cl
     models = ModelService(database, backend)
     documents = DocumentService(rag, files)
     sessions = SessionService(database)
+    queue = GenerationQueue(settings.running_generations, settings.waiting_generations)
+    queue.show()
+    limits = Limits(settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency)
     return Services(
         settings=settings,
         database=database,
@@ -100,6 +104,8 @@ def _services(settings: GatewaySettings, database: Database, session: aiohttp.Cl
         files=files,
         models=models,
         documents=documents,
+        limiter=Limiter(limits),
+        queue=queue,
         sessions=sessions,
         chat=ChatService(backend, models, sessions, documents),
         ollama=backend,

@@ -17,6 +17,7 @@ from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.prompts import grounded
 from tunesmith_gateway.sessions import SessionService
 from tunesmith_gateway.upstream import Upstream, answered_error, connection_error
+from tunesmith_gateway.usage import count
 from tunesmith_shared.errors import BadRequest, TunesmithError, UpstreamFailed
 
 Json = dict[str, Any]
@@ -131,6 +132,7 @@ class ChatService:
                         pieces.append(piece)
                         yield piece
                     if part["done"]:
+                        count(part)
                         yield Generated("".join(pieces), part.get("prompt_eval_count", 0), part.get("eval_count", 0))
                         return
         except (aiohttp.ClientError, TimeoutError) as error:

@@ -14,7 +14,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tunesmith_gateway.chat import Question, Turn
-from tunesmith_gateway.dependencies import Chatter, GatewayServices, Services
+from tunesmith_gateway.dependencies import GatewayServices, Generator, Services
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import Retrieval
 from tunesmith_gateway.endpoints.v1 import completed, generate, model_of, number_of_choices, read_json
@@ -46,7 +46,7 @@ class Extensions(BaseModel):
 
 
 @router.post("/chat/completions", response_model=None)
-async def chat_completions(request: Request, services: GatewayServices, caller: Chatter) -> Response:
+async def chat_completions(request: Request, services: GatewayServices, caller: Generator) -> Response:
     """Answer a conversation, whole or as a stream."""
     body = await read_json(request)
     if not any(body.get(name) is not None for name in _EXTENSIONS):

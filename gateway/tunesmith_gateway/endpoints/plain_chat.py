@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from tunesmith_gateway.chat import Generated, Question, Turn
-from tunesmith_gateway.dependencies import Chatter, GatewayServices, Services
+from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator, Services
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import Retrieval
 from tunesmith_gateway.keys import Caller
@@ -83,7 +83,7 @@ class EmbeddingRequest(BaseModel):
 
 @router.post("/generate")
 async def generate(
-    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Chatter
+    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Generator
 ) -> dict[str, Any]:
     """Answer a prompt."""
     turn = await _prepare(services, caller, wanted)
@@ -91,14 +91,14 @@ async def generate(
 
 
 @router.post("/agenerate")
-async def agenerate(wanted: GenerateRequest, services: GatewayServices, caller: Chatter) -> StreamingResponse:
+async def agenerate(wanted: GenerateRequest, services: GatewayServices, caller: Generator) -> StreamingResponse:
     """Answer a prompt as a stream: `{"response": piece}` events, then the whole answer as `/generate` gives it."""
     turn = await _prepare(services, caller, wanted)
     return StreamingResponse(_streamed(services, turn, wanted.options()), media_type="text/event-stream")
 
 
 @router.post("/embeddings")
-async def embeddings(wanted: EmbeddingRequest, services: GatewayServices, caller: Chatter) -> dict[str, Any]:
+async def embeddings(wanted: EmbeddingRequest, services: GatewayServices, caller: Generator) -> dict[str, Any]:
     """Embed a text."""
     model = await services.models.require(caller.owner, wanted.model)
     body = {"model": model, "input": wanted.text, "truncate": False}
