@@ -10,7 +10,8 @@ from tunesmith_gateway.chat import ChatService
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import DocumentService
 from tunesmith_gateway.files import FileService
-from tunesmith_gateway.keys import Caller, KeyService
+from tunesmith_gateway.idempotency import IdempotencyService
+from tunesmith_gateway.keys import Caller, KeyService, bearer
 from tunesmith_gateway.limits import GenerationQueue, Limiter
 from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.sessions import SessionService
@@ -31,6 +32,7 @@ class Services:
     files: FileService
     models: ModelService
     documents: DocumentService
+    idempotency: IdempotencyService
     limiter: Limiter
     queue: GenerationQueue
     sessions: SessionService
@@ -48,10 +50,10 @@ GatewayServices = Annotated[Services, Depends(_services)]
 
 
 async def _caller(request: Request, services: GatewayServices) -> Caller:
-    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not secret:
+    secret = bearer(request.headers.get("authorization", ""))
+    if not secret:
         raise Unauthorized("An API key is needed: send it as 'Authorization: Bearer <key>'.")
-    caller = await services.keys.verify(secret.strip())
+    caller = await services.keys.verify(secret)
     services.limiter.count_request(caller.key_id, caller.limits)
     return caller
 

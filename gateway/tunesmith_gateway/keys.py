@@ -58,6 +58,12 @@ def fingerprint(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
+def bearer(authorization: str) -> str:
+    """Return the secret of an Authorization header; nothing when it holds none."""
+    scheme, _, secret = authorization.partition(" ")
+    return secret.strip() if scheme.lower() == "bearer" else ""
+
+
 class KeyService:
     """Makes, checks, lists and revokes API keys."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import FrameType
 
@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 
 from tunesmith_shared import __version__, logs
@@ -35,15 +36,17 @@ def create_service(
     routers: Iterable[APIRouter],
     *,
     checks: Mapping[str, Check],
+    middleware: Sequence[Middleware] = (),
 ) -> FastAPI:
     """Return an application with `routers`, `/health`, `/metrics`, request ids, logs, and errors in the public shapes.
 
+    `middleware` is the service's own, outermost first; request ids and logs are around it.
     `app.state.settings` holds the settings; `lifespan` puts what it opens on `app.state` too and closes it in order.
     """
     app = FastAPI(title=title, version=__version__, lifespan=lifespan)
     app.state.settings = settings
     app.state.draining = False
-    app.add_middleware(Observe)
+    app.user_middleware = [Middleware(Observe), *middleware]
     app.add_exception_handler(TunesmithError, _show_error)
     app.add_exception_handler(RequestValidationError, _show_validation)
     app.add_exception_handler(HTTPException, _show_http_exception)

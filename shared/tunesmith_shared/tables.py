@@ -44,6 +44,24 @@ class ApiKey(Base):
     revoked_at: Mapped[int | None]
 
 
+class IdempotentRequest(Base):
+    """A creating request that carried an Idempotency-Key, and its answer once there is one (`status` is set then).
+
+    `holder` is the instance of the gateway that serves or served it; `request_sha256` is known when it has been read.
+    """
+
+    __tablename__ = "idempotent_requests"
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(64))
+    request_sha256: Mapped[str | None] = mapped_column(String(64))
+    status: Mapped[int | None]
+    content_type: Mapped[str | None] = mapped_column(String(128))
+    body: Mapped[str | None] = mapped_column(Text)
+    interrupted: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[int] = mapped_column(index=True)
+
+
 class File(Base):
     """An upload or a result; its bytes are in the file store under the same id."""
 
