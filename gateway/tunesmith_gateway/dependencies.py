@@ -1,6 +1,7 @@
 """What handlers ask for: the caller, and the services that `app.py` opened."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -93,6 +94,14 @@ async def _generating(
     finally:
         services.limiter.end(caller.key_id, spent)
 
+
+async def _held() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+Held = Annotated[AsyncExitStack, Depends(_held)]
+"""What a handler holds until its answer is sent, also when that is a stream."""
 
 Chatter = Annotated[Caller, _Chatter]
 Generator = Annotated[Caller, Depends(_generating)]

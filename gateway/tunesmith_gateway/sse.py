@@ -20,10 +20,13 @@ def event(data: bytes) -> bytes:
     return b"data: " + data + b"\n\n"
 
 
-async def read_events(upstream: Upstream, path: str, owner: str, body: Json) -> AsyncGenerator[bytes]:
+async def read_events(
+    upstream: Upstream, path: str, owner: str, body: Json, usage: Json | None = None
+) -> AsyncGenerator[bytes]:
     """Yield the data of each event that `upstream` answers with, until its end mark.
 
-    The tokens are always asked for and counted; the event that names them is kept from clients that did not ask.
+    The tokens are always asked for, counted and put into `usage`; the event that names them is kept from clients that
+    did not ask.
     Raises the answer's error, and `UpstreamFailed` when the stream ends without its mark.
     """
     headers = {**upstream.for_owner(owner), "content-type": "application/json"}
@@ -37,7 +40,7 @@ async def read_events(upstream: Upstream, path: str, owner: str, body: Json) -> 
                 data = line.strip().removeprefix(b"data:").strip()
                 if data == DONE:
                     return
-                if data and line.startswith(b"data:") and (b'"usage"' not in data or _shown(data, body)):
+                if data and line.startswith(b"data:") and (b'"usage"' not in data or _shown(data, body, usage)):
                     yield data
     except (aiohttp.ClientError, TimeoutError) as error:
         raise connection_error(upstream.name, error) from error
@@ -54,9 +57,11 @@ def asking_for_usage(body: Json) -> Json:
     return {**body, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
 
 
-def _shown(data: bytes, body: Json) -> bool:
+def _shown(data: bytes, body: Json, usage: Json | None) -> bool:
     """Count the tokens that an event names; return whether the client of `body` gets the event."""
     part = orjson.loads(data)
     if part.get("usage"):
         count(part)
+        if usage is not None:
+            usage.update(part["usage"])
     return bool(part.get("choices")) or asks_for_usage(body) or "error" in part

@@ -99,15 +99,20 @@ class Session(Base):
 
 
 class Message(Base):
-    """One message of a session, in the order of `id`."""
+    """One message of a session, in the order of `position`.
+
+    `tokens` is what it takes in a prompt, from the counts that the model server gave; None when it gave none.
+    """
 
     __tablename__ = "messages"
-    __table_args__ = (Index(None, "owner", "session_id", "id"),)
+    __table_args__ = (UniqueConstraint("owner", "session_id", "position"),)
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     owner: Mapped[str] = mapped_column(String(64))
     session_id: Mapped[str] = mapped_column(String(128))
+    position: Mapped[int]
     role: Mapped[str] = mapped_column(String(16))
     content: Mapped[str] = mapped_column(Text)
+    tokens: Mapped[int | None]
     created_at: Mapped[int]
 
 
