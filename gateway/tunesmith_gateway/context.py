@@ -65,8 +65,8 @@ class ContextFitter:
 
         Nothing else is left out: a prompt that is too long by itself is for the model server to refuse.
         """
-        context = prompt.num_ctx or await self._loaded_context(prompt)
         kept = history
+        context = prompt.num_ctx or (await self._loaded_context(prompt) if history else None)
         while kept:
             if context is not None and _at_most(prompt, kept) + _room(prompt, context) <= context:
                 return kept
