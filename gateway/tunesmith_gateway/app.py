@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import aiohttp
 from fastapi import FastAPI
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -13,6 +14,7 @@ from tunesmith_gateway.chat import ChatService
 from tunesmith_gateway.dependencies import Services
 from tunesmith_gateway.documents import DocumentService
 from tunesmith_gateway.endpoints import (
+    api_keys,
     forwarded,
     ollama,
     openai_chat,
@@ -24,7 +26,10 @@ from tunesmith_gateway.endpoints import (
     plain_training,
 )
 from tunesmith_gateway.files import FileService
+from tunesmith_gateway.idempotency import IdempotencyService
+from tunesmith_gateway.idempotent_routes import IdempotentRoutes
 from tunesmith_gateway.keys import KeyService
+from tunesmith_gateway.limits import GenerationQueue, Limiter, Limits
 from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.sessions import SessionService
 from tunesmith_gateway.settings import GatewaySettings
@@ -45,6 +50,7 @@ _ENDPOINTS = (
     plain_models,
     plain_documents,
     plain_training,
+    api_keys,
 )
 
 
@@ -61,6 +67,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
             app.state.services = _services(settings, database, session)
             key = settings.api_key.get_secret_value()
+            await app.state.services.idempotency.mark_interrupted()
             await app.state.services.keys.ensure_administrator(key, settings.api_key_file)
             yield
         await database.close()
@@ -76,8 +83,11 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             "rag-service": lambda app: app.state.services.rag.check("/health"),
             "finetune-worker": lambda app: app.state.services.worker.check("/health"),
         },
+        middleware=[
+            Middleware(BodyLimit, limit=settings.body_limit_mb * _MIB, upload_limit=settings.upload_limit_mb * _MIB),
+            Middleware(IdempotentRoutes),
+        ],
     )
-    app.add_middleware(BodyLimit, limit=settings.body_limit_mb * _MIB, upload_limit=settings.upload_limit_mb * _MIB)
     app.add_exception_handler(ClientDisconnect, _gone)
     return app
 
@@ -91,6 +101,9 @@ def _services(settings: GatewaySettings, database: Database, session: aiohttp.Cl
     models = ModelService(database, backend)
     documents = DocumentService(rag, files)
     sessions = SessionService(database)
+    queue = GenerationQueue(settings.running_generations, settings.waiting_generations)
+    queue.show()
+    limits = Limits(settings.requests_per_minute, settings.tokens_per_minute, settings.concurrency)
     return Services(
         settings=settings,
         database=database,
@@ -98,6 +111,9 @@ def _services(settings: GatewaySettings, database: Database, session: aiohttp.Cl
         files=files,
         models=models,
         documents=documents,
+        idempotency=IdempotencyService(database, settings.instance),
+        limiter=Limiter(limits),
+        queue=queue,
         sessions=sessions,
         chat=ChatService(backend, models, sessions, documents),
         ollama=backend,

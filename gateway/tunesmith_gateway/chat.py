@@ -12,19 +12,25 @@ import aiohttp
 import orjson
 
 from tunesmith_gateway.citations import Chunk, Citation, cite
+from tunesmith_gateway.context import ContextFitter, Prompt, shares
 from tunesmith_gateway.documents import DocumentService, Retrieval
 from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.prompts import grounded
-from tunesmith_gateway.sessions import SessionService
+from tunesmith_gateway.sessions import Said, SessionService
 from tunesmith_gateway.upstream import Upstream, answered_error, connection_error
+from tunesmith_gateway.usage import count
 from tunesmith_shared.errors import BadRequest, TunesmithError, UpstreamFailed
+from tunesmith_shared.tables import Message
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a turn starts from. `messages` are the client's own, the last one the user's; `session_id` is checked."""
+    """What a turn starts from. `messages` are the client's own, the last one the user's; `session_id` is checked.
+
+    `room` and `num_ctx` are the answer's most tokens and the context's, where the request names them.
+    """
 
     owner: str
     model: str
@@ -33,15 +39,24 @@ class Question:
     documents: list[str] = field(default_factory=list)
     vector_store_ids: list[str] = field(default_factory=list)
     retrieval: Retrieval | None = None
+    room: int | None = None
+    num_ctx: int | None = None
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A question that is ready for the model: `messages` with history and excerpts, and what they were made from."""
+    """A question that is ready for the model: history, excerpts, and how many old messages did not fit."""
 
     question: Question
-    messages: list[Json]
+    prompt: Prompt
+    history: list[Message]
+    omitted: int
     chunks: list[Chunk]
+
+    @property
+    def messages(self) -> list[Json]:
+        """What the model is asked."""
+        return self.prompt.with_history(self.history)
 
     @property
     def model(self) -> str:
@@ -78,30 +93,38 @@ class ChatService:
         self, ollama: Upstream, models: ModelService, sessions: SessionService, documents: DocumentService
     ) -> None:
         self._ollama = ollama
+        self._fitter = ContextFitter(ollama)
         self._models = models
         self._sessions = sessions
         self._documents = documents
 
     async def prepare(self, question: Question) -> Turn:
-        """Load the session's history and find excerpts. Raises `NotFound` for documents that are not there."""
-        history: list[Json] = []
-        if question.session_id is not None:
-            rows = await self._sessions.history(question.owner, question.session_id)
-            history = [{"role": row.role, "content": row.content} for row in rows]
-        messages = _after_system(question.messages, history)
-        if not question.documents and not question.vector_store_ids:
-            return Turn(question, messages, [])
-        chunks = await self._find(question)
-        asked = text_of(messages[-1])
-        return Turn(question, [*messages[:-1], {**messages[-1], "content": grounded(asked, chunks)}], chunks)
+        """Load the session's history, as much as fits, and find excerpts.
 
-    async def remember(self, turn: Turn, answer: str) -> None:
+        Raises `NotFound` for documents that are not there.
+        """
+        lead, rest = _split_system(question.messages)
+        chunks: list[Chunk] = []
+        if question.documents or question.vector_store_ids:
+            chunks = await self._find(question)
+            rest = [*rest[:-1], {**rest[-1], "content": grounded(text_of(rest[-1]), chunks)}]
+        prompt = Prompt(question.owner, question.model, lead, rest, question.room, question.num_ctx)
+        if question.session_id is None:
+            return Turn(question, prompt, [], 0, chunks)
+        history = await self._sessions.history(question.owner, question.session_id)
+        kept = await self._fitter.fit(prompt, history)
+        return Turn(question, prompt, kept, len(history) - len(kept), chunks)
+
+    async def remember(self, turn: Turn, answer: Generated) -> None:
         """Store the user's words and the answer in the turn's session, when it has one."""
         question = turn.question
         if question.session_id is None:
             return
-        new = [(message["role"], text_of(message)) for message in question.messages if message["role"] == "user"]
-        await self._sessions.append(question.owner, question.session_id, question.model, [*new, ("assistant", answer)])
+        texts = [text_of(message) for message in question.messages if message["role"] == "user"]
+        tokens = shares(answer.prompt_tokens, turn.prompt, turn.history, texts)
+        said = [Said("user", text, count) for text, count in zip(texts, tokens, strict=True)]
+        said.append(Said("assistant", answer.text, answer.completion_tokens or None))
+        await self._sessions.append(question.owner, question.session_id, question.model, said)
 
     async def generate(self, turn: Turn, options: Json) -> AsyncGenerator[str | Generated]:
         """Yield the answer's pieces as the model makes them, and at the end the whole `Generated`.
@@ -131,6 +154,7 @@ class ChatService:
                         pieces.append(piece)
                         yield piece
                     if part["done"]:
+                        count(part)
                         yield Generated("".join(pieces), part.get("prompt_eval_count", 0), part.get("eval_count", 0))
                         return
         except (aiohttp.ClientError, TimeoutError) as error:
@@ -169,12 +193,12 @@ def _best(chunks: list[Chunk], k: int) -> list[Chunk]:
     return sorted(chunks, key=lambda chunk: -chunk.score)[:k]
 
 
-def _after_system(messages: list[Json], history: list[Json]) -> list[Json]:
-    """Put `history` between the system messages and the rest."""
+def _split_system(messages: list[Json]) -> tuple[list[Json], list[Json]]:
+    """Return the system messages that lead, and the rest; history belongs between them."""
     lead = 0
-    while lead < len(messages) and messages[lead]["role"] in ("system", "developer"):
+    while lead < len(messages) - 1 and messages[lead]["role"] in ("system", "developer"):
         lead += 1
-    return [*messages[:lead], *history, *messages[lead:]]
+    return messages[:lead], messages[lead:]
 
 
 def _part(line: bytes) -> Json:

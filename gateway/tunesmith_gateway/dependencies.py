@@ -1,18 +1,24 @@
 """What handlers ask for: the caller, and the services that `app.py` opened."""
 
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from tunesmith_gateway.chat import ChatService
+from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import DocumentService
 from tunesmith_gateway.files import FileService
-from tunesmith_gateway.keys import Caller, KeyService
+from tunesmith_gateway.idempotency import IdempotencyService
+from tunesmith_gateway.keys import Caller, KeyService, bearer
+from tunesmith_gateway.limits import GenerationQueue, Limiter
 from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.sessions import SessionService
 from tunesmith_gateway.settings import GatewaySettings
 from tunesmith_gateway.upstream import Upstream
+from tunesmith_gateway.usage import spending
 from tunesmith_shared.database import Database
 from tunesmith_shared.errors import Forbidden, Unauthorized
 
@@ -27,6 +33,9 @@ class Services:
     files: FileService
     models: ModelService
     documents: DocumentService
+    idempotency: IdempotencyService
+    limiter: Limiter
+    queue: GenerationQueue
     sessions: SessionService
     chat: ChatService
     ollama: Upstream
@@ -42,23 +51,61 @@ GatewayServices = Annotated[Services, Depends(_services)]
 
 
 async def _caller(request: Request, services: GatewayServices) -> Caller:
-    scheme, _, secret = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not secret:
+    secret = bearer(request.headers.get("authorization", ""))
+    if not secret:
         raise Unauthorized("An API key is needed: send it as 'Authorization: Bearer <key>'.")
-    return await services.keys.verify(secret.strip())
+    caller = await services.keys.verify(secret)
+    services.limiter.count_request(caller.key_id, caller.limits)
+    return caller
 
 
-def require(scope: str) -> object:
-    """Return a dependency that gives the caller, or refuses a key that has neither `scope` nor `admin`."""
+def require(*scopes: str) -> object:
+    """Return a dependency that gives the caller, or refuses a key that has neither one of `scopes` nor `admin`."""
 
     async def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
-        if not caller.scopes & {scope, "admin"}:
-            raise Forbidden(f"This API key has not the scope '{scope}'.")
+        if caller.scopes.isdisjoint((*scopes, "admin")):
+            needed = " or ".join(f"'{scope}'" for scope in scopes)
+            raise Forbidden(f"This needs an API key with the scope {needed}.", code="missing_scope")
         return caller
 
     return Depends(check)
 
 
-Chatter = Annotated[Caller, require("chat")]
+_Chatter = require("chat")
+
+
+async def _generating(
+    request: Request, services: GatewayServices, caller: Annotated[Caller, _Chatter]
+) -> AsyncIterator[Caller]:
+    """Give the caller a place among the running generations, until the answer is sent."""
+    services.queue.refuse_when_full()  # before a body is read that nobody has room for
+    spent = services.limiter.begin(caller.key_id, caller.limits)
+    spending.set(spent)
+    try:
+        if services.queue.would_wait:
+            await request.body()
+            await while_connected(request, services.queue.enter())
+        else:
+            await services.queue.enter()
+        try:
+            yield caller
+        finally:
+            services.queue.leave()
+    finally:
+        services.limiter.end(caller.key_id, spent)
+
+
+async def _held() -> AsyncIterator[AsyncExitStack]:
+    async with AsyncExitStack() as stack:
+        yield stack
+
+
+Held = Annotated[AsyncExitStack, Depends(_held)]
+"""What a handler holds until its answer is sent, also when that is a stream."""
+
+Chatter = Annotated[Caller, _Chatter]
+Generator = Annotated[Caller, Depends(_generating)]
 Reader = Annotated[Caller, require("documents")]
 Trainer = Annotated[Caller, require("train")]
+Uploader = Annotated[Caller, require("chat", "documents", "train")]
+Administrator = Annotated[Caller, require("admin")]

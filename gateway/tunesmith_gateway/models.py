@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import bindparam, delete, select
 
 from tunesmith_gateway.upstream import Upstream
 from tunesmith_shared.clock import now
@@ -15,6 +15,7 @@ from tunesmith_shared.tables import Model
 
 Json = dict[str, Any]
 
+_OF_ANOTHER = select(Model.name).where(Model.name == bindparam("name"), Model.owner != bindparam("owner"))
 _SAMPLING = ("temperature", "top_p")
 _KEPT_SECONDS = 5.0
 _MOST_KEPT = 1000
@@ -57,9 +58,7 @@ class ModelService:
         Whether the model exists is for Ollama to say.
         """
         full = canonical(name)
-        async with self._database.session() as session:
-            other = await session.scalar(select(Model.name).where(Model.name == full, Model.owner != owner))
-        if other is not None:
+        if await self._database.glance(_OF_ANOTHER, {"name": full, "owner": owner}) is not None:
             raise await self.unknown(owner, name)
         return full
 

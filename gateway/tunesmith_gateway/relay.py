@@ -7,7 +7,7 @@ the client an error event, where it would otherwise see silence.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 import orjson
@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tunesmith_gateway.upstream import Upstream, answered_error, connection_error
+from tunesmith_gateway.usage import HiddenUsage, count_tail
 from tunesmith_shared.errors import TunesmithError, UpstreamFailed, render
 
 _PASSED = ("content-type", "retry-after", "content-disposition")
@@ -23,15 +24,17 @@ _TAIL = 4096
 
 @dataclass(frozen=True)
 class Generation:
-    """How a stream of tokens says that it is whole, and how an error is said inside it."""
+    """How a stream of tokens says that it is whole, how an error is said inside it, and what is taken out of it."""
 
     content_type: str
     end_mark: bytes
     before: bytes
     after: bytes
+    rewrite: Callable[[], HiddenUsage] | None = None
 
 
 SSE = Generation("text/event-stream", b"data: [DONE]", b"data: ", b"\n\n")
+SSE_HIDING_USAGE = replace(SSE, rewrite=HiddenUsage)
 NDJSON = Generation("application/x-ndjson", b'"done":true', b"", b"\n")
 
 
@@ -111,16 +114,22 @@ class Relay(Response):
         generation = self._generation if answer.status < 400 else None
         if generation and answer.content_type != generation.content_type:
             generation = None
-        tail = b""
+        rewrite = generation.rewrite() if generation and generation.rewrite else None
+        tail, pieces = b"", 0
         try:
-            async for chunk in answer.content.iter_any():
-                tail = (tail + chunk)[-_TAIL:]
+            async for content in answer.content.iter_any():
+                tail = (tail + content)[-_TAIL:]
+                pieces += content.count(generation.after) if generation else 0
+                chunk = rewrite.pass_on(content) if rewrite else content
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except (aiohttp.ClientError, TimeoutError):
             if generation is None:
                 raise
+        finally:
+            count_tail(tail, pieces)
         whole = generation is None or generation.end_mark in tail
         ending = b"" if whole or generation is None else error_event(generation, scope["path"])
+        ending = (rewrite.ending() if rewrite else b"") + ending
         await send({"type": "http.response.body", "body": ending, "more_body": False})
 
     async def _refuse(self, answer: aiohttp.ClientResponse) -> None:

@@ -1,16 +1,34 @@
 """Conversations that are kept: messages by session id, each owner's own."""
 
+import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
 
 from tunesmith_shared.clock import now
 from tunesmith_shared.database import Database
-from tunesmith_shared.errors import BadRequest, NotFound
+from tunesmith_shared.errors import BadRequest, Conflict, NotFound, TooManyRequests
 from tunesmith_shared.ids import new_id
 from tunesmith_shared.tables import Message, Session
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+_MOST_WAITING = 16
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Said:
+    """A message to store; `tokens` is what it takes in a prompt, where that is known."""
+
+    role: str
+    content: str
+    tokens: int | None = None
 
 
 class SessionService:
@@ -18,26 +36,67 @@ class SessionService:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._turns: dict[tuple[str, str], tuple[asyncio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def turn(self, owner: str, session_id: str) -> AsyncIterator[None]:
+        """Hold the session for one turn: the turns of this process come one after the other, in order.
+
+        Raises `TooManyRequests` when too many wait already.
+        """
+        lock, waiting = self._turns.get((owner, session_id), (asyncio.Lock(), 0))
+        if waiting > _MOST_WAITING:
+            raise TooManyRequests(
+                f"{_MOST_WAITING} requests of the session '{session_id}' are waiting for their turn already.",
+                param="session_id",
+                retry_after=5,
+            )
+        self._turns[owner, session_id] = (lock, waiting + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            _, left = self._turns.pop((owner, session_id))
+            if left > 1:
+                self._turns[owner, session_id] = (lock, left - 1)
 
     async def history(self, owner: str, session_id: str) -> list[Message]:
         """Return the session's messages, oldest first; none for a session that has not begun."""
-        query = select(Message).where(Message.owner == owner, Message.session_id == session_id).order_by(Message.id)
+        mine = (Message.owner == owner, Message.session_id == session_id)
         async with self._database.session() as session:
-            return list(await session.scalars(query))
+            return list(await session.scalars(select(Message).where(*mine).order_by(Message.position)))
 
-    async def append(self, owner: str, session_id: str, model: str, turns: list[tuple[str, str]]) -> None:
-        """Store `turns` (role, content) at the end of the session, all or none of them."""
+    async def append(self, owner: str, session_id: str, model: str, said: list[Said]) -> None:
+        """Store `said` at the end of the session, all or none of it, and nothing of another turn in between."""
+        for _ in range(_ATTEMPTS):
+            try:
+                return await self._append(owner, session_id, model, said)
+            except IntegrityError:  # another process began the session at the same moment
+                continue
+        raise Conflict(f"The session '{session_id}' is written from too many places at once.", param="session_id")
+
+    async def _append(self, owner: str, session_id: str, model: str, said: list[Said]) -> None:
+        mine = (Message.owner == owner, Message.session_id == session_id)
+        used = update(Session).where(Session.owner == owner, Session.id == session_id)
         async with self._database.session() as session:
-            row = await session.get(Session, (session_id, owner))
-            if row is None:
-                row = Session(id=session_id, owner=owner, model=model, created_at=now(), updated_at=now())
-                session.add(row)
-            row.model, row.updated_at = model, now()
+            # The session's row first: who holds it numbers the messages, the others wait.
+            row = await session.execute(used.values(model=model, updated_at=now()).returning(Session.id))
+            if row.first() is None:
+                session.add(Session(id=session_id, owner=owner, model=model, created_at=now(), updated_at=now()))
+                await session.flush()
+            last = await session.scalar(select(func.max(Message.position)).where(*mine))
             session.add_all(
                 Message(
-                    id=new_id("msg"), owner=owner, session_id=session_id, role=role, content=content, created_at=now()
+                    id=new_id("msg"),
+                    owner=owner,
+                    session_id=session_id,
+                    position=position,
+                    role=one.role,
+                    content=one.content,
+                    tokens=one.tokens,
+                    created_at=now(),
                 )
-                for role, content in turns
+                for position, one in enumerate(said, 0 if last is None else last + 1)
             )
 
     async def recent(self, owner: str) -> list[Session]:

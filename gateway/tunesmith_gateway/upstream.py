@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import orjson
 
+from tunesmith_gateway.usage import count
 from tunesmith_shared import errors
 from tunesmith_shared.logs import request_id
 from tunesmith_shared.middleware import REQUEST_ID_HEADER
@@ -67,9 +68,11 @@ class Upstream:
         if response.status >= 400:
             raise answered_error(self.name, response.status, content, response.headers.get("retry-after"))
         try:
-            return orjson.loads(content) if content else None
+            answer = orjson.loads(content) if content else None
         except orjson.JSONDecodeError as error:
             raise errors.UpstreamFailed(f"The {self.name} answered something that is no JSON.") from error
+        count(answer)
+        return answer
 
     async def check(self, path: str) -> None:
         """Raise when the service does not answer `path` with success."""

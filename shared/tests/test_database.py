@@ -4,7 +4,7 @@ import pytest
 import pytest_asyncio
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from tunesmith_shared.database import Database
 from tunesmith_shared.tables import Base, Model
@@ -43,3 +43,13 @@ async def test_the_migrations_make_exactly_the_tables(database: Database) -> Non
 
     async with database.engine.connect() as connection:
         assert await connection.run_sync(differences) == []
+
+
+async def test_a_glance_sees_what_was_committed_just_before(database: Database) -> None:
+    query = select(Model.owner).where(Model.name == bindparam("name"))
+    assert await database.glance(query, {"name": "m:latest"}) is None
+    async with database.session() as session:
+        session.add(Model(**ROW))
+    found = await database.glance(query, {"name": "m:latest"})
+    assert found is not None
+    assert found.owner == "alice"

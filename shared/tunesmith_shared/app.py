@@ -3,8 +3,9 @@
 import asyncio
 import gc
 import logging
+import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import FrameType
 
@@ -13,9 +14,11 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 
 from tunesmith_shared import __version__, logs
+from tunesmith_shared.drain import Drain, OpenRequests
 from tunesmith_shared.errors import BadRequest, TunesmithError, render
 from tunesmith_shared.middleware import Observe
 from tunesmith_shared.settings import ServiceSettings
@@ -25,6 +28,7 @@ Check = Callable[[FastAPI], Awaitable[object]]
 """Raises (best a `TunesmithError`, whose message is shown) when the dependency cannot be used now."""
 
 CHECK_SECONDS = 5.0
+_CLOSE_SECONDS = 2  # for connections whose requests have ended
 
 _logger = logging.getLogger("tunesmith.app")
 
@@ -36,15 +40,18 @@ def create_service(
     routers: Iterable[APIRouter],
     *,
     checks: Mapping[str, Check],
+    middleware: Sequence[Middleware] = (),
 ) -> FastAPI:
     """Return an application with `routers`, `/health`, `/metrics`, request ids, logs, and errors in the public shapes.
 
+    `middleware` is the service's own, outermost first; request ids and logs are around it.
     `app.state.settings` holds the settings; `lifespan` puts what it opens on `app.state` too and closes it in order.
     """
     app = FastAPI(title=title, version=__version__, lifespan=lifespan)
     app.state.settings = settings
     app.state.draining = False
-    app.add_middleware(Observe)
+    app.state.open_requests = OpenRequests()
+    app.user_middleware = [Middleware(Observe), Middleware(Drain), *middleware]
     app.add_exception_handler(TunesmithError, _show_error)
     app.add_exception_handler(RequestValidationError, _show_validation)
     app.add_exception_handler(HTTPException, _show_http_exception)
@@ -58,7 +65,7 @@ def create_service(
 def serve(app: FastAPI, host: str, port: int) -> None:
     """Run `app` until SIGTERM or SIGINT, then let open requests go on for `drain_seconds` at the most.
 
-    What was imported until now is left out of garbage collection for good.
+    A second SIGINT ends it at once. What was imported until now is left out of garbage collection for good.
     """
     settings: ServiceSettings = app.state.settings
     logs.configure(settings.log_level, settings.log_format)
@@ -69,10 +76,10 @@ def serve(app: FastAPI, host: str, port: int) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        timeout_graceful_shutdown=_CLOSE_SECONDS,
         timeout_keep_alive=65,
     )
-    server = _Server(config)
+    server = _Server(config, app)
     gc.freeze()
     gc.enable()
     try:
@@ -84,13 +91,23 @@ def serve(app: FastAPI, host: str, port: int) -> None:
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, which tells the application that it is draining as soon as a signal comes."""
+    """Uvicorn, which drains the application from the moment of the signal and closes its listeners afterwards."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        app = self.config.app
-        if isinstance(app, FastAPI):
-            app.state.draining = True
+        if self.should_exit:
+            self._app.state.open_requests.hurry = True
+        self._app.state.draining = True
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        settings: ServiceSettings = self._app.state.settings
+        await self._app.state.open_requests.wait(settings.drain_seconds)
+        await self._app.state.open_requests.end()
+        await super().shutdown(sockets)
 
 
 def _operations(checks: Mapping[str, Check]) -> APIRouter:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from tunesmith_gateway.dependencies import Chatter, GatewayServices, Services
+from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator, Services
 from tunesmith_gateway.endpoints.v1 import read_json
 from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.models import canonical
@@ -33,7 +33,7 @@ async def _as_answered(error: TunesmithError) -> TunesmithError:
 
 @router.post("/generate")
 @router.post("/chat")
-async def generation(request: Request, services: GatewayServices, caller: Chatter) -> Relay:
+async def generation(request: Request, services: GatewayServices, caller: Generator) -> Relay:
     """Generate with a model."""
     await services.models.allow(caller.owner, _named(await read_json(request)))
     return await _pass(request, services, caller, NDJSON)
@@ -41,9 +41,15 @@ async def generation(request: Request, services: GatewayServices, caller: Chatte
 
 @router.post("/embed")
 @router.post("/embeddings")
+async def embedding(request: Request, services: GatewayServices, caller: Generator) -> Relay:
+    """Embed with a model."""
+    await services.models.allow(caller.owner, _named(await read_json(request)))
+    return await _pass(request, services, caller)
+
+
 @router.post("/show")
-async def about_a_model(request: Request, services: GatewayServices, caller: Chatter) -> Relay:
-    """Embed with a model, or show it."""
+async def show(request: Request, services: GatewayServices, caller: Chatter) -> Relay:
+    """Show a model."""
     await services.models.allow(caller.owner, _named(await read_json(request)))
     return await _pass(request, services, caller)
 

@@ -13,8 +13,8 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tunesmith_gateway.chat import Question, Turn
-from tunesmith_gateway.dependencies import Chatter, GatewayServices, Services
+from tunesmith_gateway.chat import Generated, Question, Turn
+from tunesmith_gateway.dependencies import GatewayServices, Generator, Held, Services
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import Retrieval
 from tunesmith_gateway.endpoints.v1 import completed, generate, model_of, number_of_choices, read_json
@@ -46,20 +46,27 @@ class Extensions(BaseModel):
 
 
 @router.post("/chat/completions", response_model=None)
-async def chat_completions(request: Request, services: GatewayServices, caller: Chatter) -> Response:
+async def chat_completions(request: Request, services: GatewayServices, caller: Generator, held: Held) -> Response:
     """Answer a conversation, whole or as a stream."""
     body = await read_json(request)
     if not any(body.get(name) is not None for name in _EXTENSIONS):
         return await generate(request, services, caller, "/v1/chat/completions", body)
-    turn = await _prepare(services, caller, body)
-    plain = {key: value for key, value in body.items() if key not in _EXTENSIONS} | {"messages": turn.messages}
+    question = await _question(services, caller, body)
+    if question.session_id is not None:
+        mine = services.sessions.turn(question.owner, question.session_id)
+        await while_connected(request, held.enter_async_context(mine))
+    turn = await while_connected(request, services.chat.prepare(question))
+    plain = {key: value for key, value in body.items() if key not in _EXTENSIONS} | {
+        "messages": turn.messages,
+        "truncate": False,
+    }
     upstream_body = completed(plain, await services.models.sampling(turn.model))
     if body.get("stream"):
         return StreamingResponse(_streamed(services, turn, upstream_body), media_type="text/event-stream")
     return JSONResponse(await while_connected(request, _whole(services, turn, upstream_body)))
 
 
-async def _prepare(services: Services, caller: Caller, body: dict[str, Any]) -> Turn:
+async def _question(services: Services, caller: Caller, body: dict[str, Any]) -> Question:
     if body.get("self_consistency") is not None:
         raise Unsupported("self_consistency is not offered yet.", param="self_consistency")
     if number_of_choices(body) > 1:
@@ -75,16 +82,16 @@ async def _prepare(services: Services, caller: Caller, body: dict[str, Any]) -> 
         raise BadRequest("messages must be a list with at least one message.", param="messages")
     model = await services.models.require(caller.owner, model_of(body))
     options = extensions.retrieval
-    return await services.chat.prepare(
-        Question(
-            owner=caller.owner,
-            model=model,
-            messages=messages,
-            session_id=checked_session_id(extensions.session_id) if extensions.session_id is not None else None,
-            documents=extensions.documents,
-            vector_store_ids=extensions.vector_store_ids,
-            retrieval=Retrieval(options.k or services.settings.chunks_per_answer, options.queries, model),
-        )
+    room = body.get("max_completion_tokens") or body.get("max_tokens")
+    return Question(
+        owner=caller.owner,
+        model=model,
+        messages=messages,
+        session_id=checked_session_id(extensions.session_id) if extensions.session_id is not None else None,
+        documents=extensions.documents,
+        vector_store_ids=extensions.vector_store_ids,
+        retrieval=Retrieval(options.k or services.settings.chunks_per_answer, options.queries, model),
+        room=room if isinstance(room, int) else None,
     )
 
 
@@ -96,7 +103,7 @@ async def _whole(services: Services, turn: Turn, body: dict[str, Any]) -> dict[s
     text = message.get("content") or ""
     message["annotations"] = _annotations(turn, text)
     answer["tunesmith"] = _extras(turn)
-    await services.chat.remember(turn, text)
+    await services.chat.remember(turn, _generated(text, answer.get("usage") or {}))
     return answer
 
 
@@ -104,8 +111,10 @@ async def _streamed(services: Services, turn: Turn, body: dict[str, Any]) -> Asy
     """Pass the chunks on, then one more with the citations, then the end mark."""
     pieces: list[str] = []
     last: dict[str, Any] = {}
+    usage: dict[str, Any] = {}
+    events = read_events(services.ollama, "/v1/chat/completions", turn.question.owner, body, usage)
     try:
-        async for content in read_events(services.ollama, "/v1/chat/completions", turn.question.owner, body):
+        async for content in events:
             last = orjson.loads(content)
             pieces.extend(choice.get("delta", {}).get("content") or "" for choice in last.get("choices", ()))
             yield event(content)
@@ -113,7 +122,7 @@ async def _streamed(services: Services, turn: Turn, body: dict[str, Any]) -> Asy
         yield event(orjson.dumps(openai_body(error)))
         return
     text = "".join(pieces)
-    await services.chat.remember(turn, text)
+    await services.chat.remember(turn, _generated(text, usage))
     delta = {"index": 0, "delta": {"annotations": _annotations(turn, text)}, "finish_reason": None}
     head = {key: last[key] for key in ("id", "object", "created", "model") if key in last}
     yield event(orjson.dumps({**head, "choices": [delta], "tunesmith": _extras(turn)}))
@@ -125,4 +134,8 @@ def _annotations(turn: Turn, text: str) -> list[dict[str, Any]]:
 
 
 def _extras(turn: Turn) -> dict[str, Any]:
-    return {"session_id": turn.question.session_id, "omitted_messages": 0}
+    return {"session_id": turn.question.session_id, "omitted_messages": turn.omitted}
+
+
+def _generated(text: str, usage: dict[str, Any]) -> Generated:
+    return Generated(text, int(usage.get("prompt_tokens") or 0), int(usage.get("completion_tokens") or 0))

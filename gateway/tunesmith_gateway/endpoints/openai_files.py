@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Form, Query, UploadFile
 from fastapi.responses import FileResponse
 
-from tunesmith_gateway.dependencies import Chatter, GatewayServices
+from tunesmith_gateway.dependencies import GatewayServices, Uploader
 from tunesmith_shared.errors import BadRequest
 from tunesmith_shared.schemas.base import Deleted, Page
 from tunesmith_shared.schemas.files import UPLOAD_PURPOSES, FileObject
@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1/files", tags=["openai"])
 
 @router.post("")
 async def upload(
-    file: UploadFile, purpose: Annotated[str, Form()], services: GatewayServices, caller: Chatter
+    file: UploadFile, purpose: Annotated[str, Form()], services: GatewayServices, caller: Uploader
 ) -> FileObject:
     """Store a file."""
     if purpose not in UPLOAD_PURPOSES:
@@ -26,7 +26,7 @@ async def upload(
 @router.get("")
 async def files(
     services: GatewayServices,
-    caller: Chatter,
+    caller: Uploader,
     purpose: str | None = None,
     after: str | None = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 10_000,
@@ -44,13 +44,13 @@ async def files(
 
 
 @router.get("/{file_id}")
-async def file(file_id: str, services: GatewayServices, caller: Chatter) -> FileObject:
+async def file(file_id: str, services: GatewayServices, caller: Uploader) -> FileObject:
     """Show one file."""
     return FileObject.of(await services.files.get(caller.owner, file_id))
 
 
 @router.get("/{file_id}/content")
-async def content(file_id: str, services: GatewayServices, caller: Chatter) -> FileResponse:
+async def content(file_id: str, services: GatewayServices, caller: Uploader) -> FileResponse:
     """Give a file's bytes, always as a download, so that a browser never shows an upload as a page of ours."""
     row = await services.files.get(caller.owner, file_id)
     headers = {"x-content-type-options": "nosniff"}
@@ -60,7 +60,7 @@ async def content(file_id: str, services: GatewayServices, caller: Chatter) -> F
 
 
 @router.delete("/{file_id}")
-async def delete(file_id: str, services: GatewayServices, caller: Chatter) -> Deleted:
+async def delete(file_id: str, services: GatewayServices, caller: Uploader) -> Deleted:
     """Remove a file."""
     await services.files.delete(caller.owner, file_id)
     return Deleted(id=file_id, object="file")

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from tunesmith_gateway.choices import Choices
-from tunesmith_gateway.dependencies import Chatter, GatewayServices
+from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator
 from tunesmith_gateway.endpoints.v1 import generate, model_of, read_json, relay
 from tunesmith_gateway.models import ListedModel, canonical
 from tunesmith_gateway.relay import Relay
@@ -16,13 +16,13 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 
 
 @router.post("/completions", response_model=None)
-async def completions(request: Request, services: GatewayServices, caller: Chatter) -> Relay | Choices:
+async def completions(request: Request, services: GatewayServices, caller: Generator) -> Relay | Choices:
     """Complete a text."""
     return await generate(request, services, caller, "/v1/completions", await read_json(request))
 
 
 @router.post("/embeddings", response_model=None)
-async def embeddings(request: Request, services: GatewayServices, caller: Chatter) -> Relay:
+async def embeddings(request: Request, services: GatewayServices, caller: Generator) -> Relay:
     """Embed a text, or several."""
     model = model_of(await read_json(request))
     await services.models.allow(caller.owner, model)

@@ -1,7 +1,7 @@
 """The plain dialect: one request, one answer, for curl and scripts: generating, embedding, sessions."""
 
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from tunesmith_gateway.chat import Generated, Question, Turn
-from tunesmith_gateway.dependencies import Chatter, GatewayServices, Services
+from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator, Held, Services
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import Retrieval
 from tunesmith_gateway.keys import Caller
@@ -83,22 +83,24 @@ class EmbeddingRequest(BaseModel):
 
 @router.post("/generate")
 async def generate(
-    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Chatter
+    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Generator, held: Held
 ) -> dict[str, Any]:
     """Answer a prompt."""
-    turn = await _prepare(services, caller, wanted)
+    turn = await while_connected(request, _prepare(services, caller, wanted, held))
     return await while_connected(request, _whole(services, turn, wanted.options()))
 
 
 @router.post("/agenerate")
-async def agenerate(wanted: GenerateRequest, services: GatewayServices, caller: Chatter) -> StreamingResponse:
+async def agenerate(
+    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Generator, held: Held
+) -> StreamingResponse:
     """Answer a prompt as a stream: `{"response": piece}` events, then the whole answer as `/generate` gives it."""
-    turn = await _prepare(services, caller, wanted)
+    turn = await while_connected(request, _prepare(services, caller, wanted, held))
     return StreamingResponse(_streamed(services, turn, wanted.options()), media_type="text/event-stream")
 
 
 @router.post("/embeddings")
-async def embeddings(wanted: EmbeddingRequest, services: GatewayServices, caller: Chatter) -> dict[str, Any]:
+async def embeddings(wanted: EmbeddingRequest, services: GatewayServices, caller: Generator) -> dict[str, Any]:
     """Embed a text."""
     model = await services.models.require(caller.owner, wanted.model)
     body = {"model": model, "input": wanted.text, "truncate": False}
@@ -142,21 +144,29 @@ async def clear_session(
     return {"status": "Session cleared", "session_id": identifier, "deleted_messages": deleted}
 
 
-async def _prepare(services: Services, caller: Caller, wanted: GenerateRequest) -> Turn:
+async def _prepare(services: Services, caller: Caller, wanted: GenerateRequest, held: AsyncExitStack) -> Turn:
     if wanted.self_consistency is not None:
         raise Unsupported("self_consistency is not offered yet.", param="self_consistency")
     model = await services.models.require(caller.owner, wanted.model or services.settings.default_model)
+    session_id, options = checked_session_id(wanted.session_id), wanted.options()
+    await held.enter_async_context(services.sessions.turn(caller.owner, session_id))
     lead = [{"role": "system", "content": wanted.system}] if wanted.system else []
     return await services.chat.prepare(
         Question(
             owner=caller.owner,
             model=model,
             messages=[*lead, {"role": "user", "content": wanted.prompt}],
-            session_id=checked_session_id(wanted.session_id),
+            session_id=session_id,
             documents=wanted.documents,
             retrieval=Retrieval(services.settings.chunks_per_answer, 3, model),
+            room=_positive(options.get("num_predict")),
+            num_ctx=_positive(options.get("num_ctx")),
         )
     )
+
+
+def _positive(value: Any) -> int | None:
+    return value if isinstance(value, int) and value > 0 else None
 
 
 async def _whole(services: Services, turn: Turn, options: dict[str, Any]) -> dict[str, Any]:
@@ -181,12 +191,13 @@ async def _streamed(services: Services, turn: Turn, options: dict[str, Any]) -> 
 
 
 async def _finished(services: Services, turn: Turn, answer: Generated) -> dict[str, Any]:
-    await services.chat.remember(turn, answer.text)
+    await services.chat.remember(turn, answer)
     citations = [{k: v for k, v in asdict(c).items() if k != "index"} for c in turn.cite(answer.text)]
     return {
         "response": answer.text,
         "session_id": turn.question.session_id,
         "model": turn.model,
         "citations": citations,
+        "omitted_messages": turn.omitted,
         "usage": answer.usage,
     }

@@ -12,7 +12,9 @@ from fastapi import Request
 from tunesmith_gateway.choices import Choices
 from tunesmith_gateway.dependencies import Services
 from tunesmith_gateway.keys import Caller
-from tunesmith_gateway.relay import SSE, Relay
+from tunesmith_gateway.relay import SSE, SSE_HIDING_USAGE, Generation, Relay
+from tunesmith_gateway.sse import asking_for_usage, asks_for_usage
+from tunesmith_gateway.usage import metered
 from tunesmith_shared.errors import BadRequest, NotFound, TunesmithError
 
 _MOST_CHOICES = 16
@@ -46,11 +48,16 @@ async def generate(
     count = number_of_choices(complete)
     if count > 1:
         return Choices(services.ollama, caller.owner, path, complete, count)
+    generation = SSE
+    if metered() and body.get("stream") and not asks_for_usage(body):
+        complete, generation = asking_for_usage(complete), SSE_HIDING_USAGE
     content = await request.body() if complete == body else orjson.dumps(complete)
-    return relay(services, caller, path, content, model_of(body))
+    return relay(services, caller, path, content, model_of(body), generation)
 
 
-def relay(services: Services, caller: Caller, path: str, content: bytes, model: str) -> Relay:
+def relay(
+    services: Services, caller: Caller, path: str, content: bytes, model: str, generation: Generation = SSE
+) -> Relay:
     """Pass bytes on to Ollama's `/v1` and the answer's bytes back; an unknown model is told with those there are."""
 
     async def explain(error: TunesmithError) -> TunesmithError:
@@ -63,7 +70,7 @@ def relay(services: Services, caller: Caller, path: str, content: bytes, model: 
         headers={**services.ollama.for_owner(caller.owner), "content-type": "application/json"},
         body=content,
         on_error=explain,
-        generation=SSE,
+        generation=generation,
     )
 
 

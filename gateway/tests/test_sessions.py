@@ -1,0 +1,59 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tunesmith_gateway.sessions import Said, SessionService
+from tunesmith_shared.database import Database
+from tunesmith_shared.errors import TooManyRequests
+
+
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
+async def test_turns_of_two_processes_are_stored_one_after_the_other(database: Database, database_url: str) -> None:
+    other = Database(database_url)
+    here, there = SessionService(database), SessionService(other)
+    turns = [
+        sessions.append("alice", "s", "m", [Said("user", f"{name}{number}"), Said("assistant", f"{name}{number}")])
+        for number in range(8)
+        for name, sessions in (("a", here), ("b", there))
+    ]
+    await asyncio.gather(*turns)
+    await other.close()
+    rows = await here.history("alice", "s")
+    assert [row.position for row in rows] == list(range(32))
+    assert [row.content for row in rows[::2]] == [row.content for row in rows[1::2]]
+    assert [row.role for row in rows] == ["user", "assistant"] * 16
+
+
+async def test_one_turn_of_a_session_at_a_time_in_the_order_of_arrival(database: Database) -> None:
+    sessions, order = SessionService(database), []
+
+    async def turn(number: int) -> None:
+        async with sessions.turn("alice", "s"):
+            order.append(("begins", number))
+            await asyncio.sleep(0)
+            order.append(("ends", number))
+
+    await asyncio.gather(*(turn(number) for number in range(4)))
+    assert order == [(what, number) for number in range(4) for what in ("begins", "ends")]
+
+
+async def test_sessions_do_not_wait_for_each_other_and_few_wait_for_one(database: Database) -> None:
+    sessions = SessionService(database)
+    async with sessions.turn("alice", "s"), sessions.turn("bob", "s"), sessions.turn("alice", "t"):
+        waiting = [asyncio.ensure_future(sessions.turn("alice", "s").__aenter__()) for _ in range(16)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooManyRequests):
+            await sessions.turn("alice", "s").__aenter__()
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    async with sessions.turn("alice", "s"):
+        pass
