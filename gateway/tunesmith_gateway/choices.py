@@ -5,9 +5,9 @@ choice i the seed + i, which makes the choices differ and can be repeated.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from starlette.requests import Request
@@ -20,6 +20,7 @@ from tunesmith_gateway.upstream import Upstream
 from tunesmith_shared.errors import TunesmithError, openai_body
 
 Json = dict[str, Any]
+Result = TypeVar("Result")
 
 
 class Choices(Response):
@@ -42,8 +43,8 @@ class Choices(Response):
         await response(scope, receive, send)
 
     async def _whole(self) -> Json:
-        calls = (self._upstream.call("POST", self._path, owner=self._owner, body=body) for body in self._bodies)
-        return merged(await asyncio.gather(*calls))
+        calls = [self._upstream.call("POST", self._path, owner=self._owner, body=body) for body in self._bodies]
+        return merged(await together(calls))
 
     async def _streamed(self) -> AsyncIterator[bytes]:
         queue: asyncio.Queue[bytes | TunesmithError | None] = asyncio.Queue(maxsize=64)
@@ -78,6 +79,18 @@ class Choices(Response):
             await queue.put(None)
         except TunesmithError as error:
             await queue.put(error)
+
+
+async def together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Return what all of `work` gives, run at once. The first failure stops the rest and is raised."""
+    failure: Exception
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+        return [task.result() for task in tasks]
+    except ExceptionGroup as failures:
+        failure = failures.exceptions[0]
+    raise failure
 
 
 def merged(answers: list[Json]) -> Json:

@@ -1,7 +1,8 @@
 """OpenAI's dialect: chat completions.
 
 A request without our extensions is relayed to Ollama's `/v1`, its bytes untouched. One with `session_id`, `documents`
-or `vector_store_ids` gets history and excerpts put before the model, and citations and the session behind the answer.
+or `vector_store_ids` gets history and excerpts put before the model, and citations and the session behind the answer;
+`self_consistency` puts several samples in the model's place.
 """
 
 from collections.abc import AsyncIterator
@@ -19,9 +20,11 @@ from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import Retrieval
 from tunesmith_gateway.endpoints.v1 import completed, generate, model_of, number_of_choices, read_json
 from tunesmith_gateway.keys import Caller
+from tunesmith_gateway.sampling import consistent_answer, in_chunks
+from tunesmith_gateway.self_consistency import SelfConsistency
 from tunesmith_gateway.sessions import checked_session_id
 from tunesmith_gateway.sse import DONE, event, read_events
-from tunesmith_shared.errors import BadRequest, TunesmithError, Unsupported, openai_body
+from tunesmith_shared.errors import BadRequest, TunesmithError, openai_body
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -43,6 +46,7 @@ class Extensions(BaseModel):
     documents: list[str] = Field(default_factory=list)
     vector_store_ids: list[str] = Field(default_factory=list)
     retrieval: RetrievalOptions = RetrievalOptions()
+    self_consistency: SelfConsistency | None = None
 
 
 @router.post("/chat/completions", response_model=None)
@@ -51,25 +55,31 @@ async def chat_completions(request: Request, services: GatewayServices, caller: 
     body = await read_json(request)
     if not any(body.get(name) is not None for name in _EXTENSIONS):
         return await generate(request, services, caller, "/v1/chat/completions", body)
-    turn = await _prepare(services, caller, body)
+    extensions = _extensions(body)
+    turn = await _prepare(services, caller, body, extensions)
     plain = {key: value for key, value in body.items() if key not in _EXTENSIONS} | {"messages": turn.messages}
     upstream_body = completed(plain, await services.models.sampling(turn.model))
-    if body.get("stream"):
+    if body.get("stream") and extensions.self_consistency is None:
         return StreamingResponse(_streamed(services, turn, upstream_body), media_type="text/event-stream")
-    return JSONResponse(await while_connected(request, _whole(services, turn, upstream_body)))
+    answer = await while_connected(request, _whole(services, turn, upstream_body, extensions.self_consistency))
+    if body.get("stream"):
+        include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        return StreamingResponse(in_chunks(answer, include_usage=include_usage), media_type="text/event-stream")
+    return JSONResponse(answer)
 
 
-async def _prepare(services: Services, caller: Caller, body: dict[str, Any]) -> Turn:
-    if body.get("self_consistency") is not None:
-        raise Unsupported("self_consistency is not offered yet.", param="self_consistency")
+def _extensions(body: dict[str, Any]) -> Extensions:
     if number_of_choices(body) > 1:
-        raise BadRequest("A session or documents take one choice: leave n out.", param="n")
+        raise BadRequest("A session, documents or self_consistency take one choice: leave n out.", param="n")
     try:
-        extensions = Extensions.model_validate({name: body[name] for name in _EXTENSIONS if body.get(name) is not None})
+        return Extensions.model_validate({name: body[name] for name in _EXTENSIONS if body.get(name) is not None})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise BadRequest(f"{place}: {first['msg']}", param=place) from error
+
+
+async def _prepare(services: Services, caller: Caller, body: dict[str, Any], extensions: Extensions) -> Turn:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise BadRequest("messages must be a list with at least one message.", param="messages")
@@ -88,14 +98,19 @@ async def _prepare(services: Services, caller: Caller, body: dict[str, Any]) -> 
     )
 
 
-async def _whole(services: Services, turn: Turn, body: dict[str, Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = await services.ollama.call(
-        "POST", "/v1/chat/completions", owner=turn.question.owner, body=body
-    )
+async def _whole(
+    services: Services, turn: Turn, body: dict[str, Any], consistency: SelfConsistency | None
+) -> dict[str, Any]:
+    async def ask(one: dict[str, Any]) -> dict[str, Any]:
+        path, owner = "/v1/chat/completions", turn.question.owner
+        answer: dict[str, Any] = await services.ollama.call("POST", path, owner=owner, body=one)
+        return answer
+
+    answer = await (ask(body) if consistency is None else consistent_answer(ask, body, consistency))
     message = answer["choices"][0]["message"]
     text = message.get("content") or ""
     message["annotations"] = _annotations(turn, text)
-    answer["tunesmith"] = _extras(turn)
+    answer["tunesmith"] = {**_extras(turn), **answer.get("tunesmith", {})}
     await services.chat.remember(turn, text)
     return answer
 
