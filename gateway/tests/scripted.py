@@ -14,16 +14,29 @@ Json = dict[str, Any]
 
 @dataclass
 class ScriptedOllama:
-    """Answers with `reply(body)`. `bodies` are the requests seen, `running` those without an answer yet."""
+    """Answers with `reply(body)`, while `open` is not set only what `hold` says no to.
+
+    `bodies` are the requests seen, `running` counts those without an answer yet, `most` those at once, and `gone`
+    those whose client left.
+    """
 
     url: str = ""
     reply: Callable[[Json], str] = field(default=lambda body: str(body["messages"][-1]["content"]))
     status: int = 200
+    hold: Callable[[Json], bool] = field(default=lambda _: True)
     bodies: list[Json] = field(default_factory=list)
     running: int = 0
     most: int = 0
     gone: int = 0
     open: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def reset(self) -> None:
+        """Be as if new: answer everything at once with its own prompt, and count from 0."""
+        new = ScriptedOllama()
+        self.reply, self.status, self.hold = new.reply, new.status, new.hold
+        self.bodies.clear()
+        self.most = self.gone = 0
+        self.open.set()
 
     async def tags(self, _request: web.Request) -> web.Response:
         details = {"family": "llama", "parameter_size": "1M", "quantization_level": "F16"}
@@ -36,7 +49,8 @@ class ScriptedOllama:
         self.running += 1
         self.most = max(self.most, self.running)
         try:
-            await self.open.wait()
+            if self.hold(body):
+                await self.open.wait()
         except asyncio.CancelledError:
             self.gone += 1
             raise

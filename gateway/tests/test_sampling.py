@@ -35,10 +35,8 @@ async def over(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[
 @pytest_asyncio.fixture(loop_scope="session")
 async def fresh(over: tuple[httpx.AsyncClient, ScriptedOllama]) -> tuple[httpx.AsyncClient, ScriptedOllama]:
     client, server = over
-    server.reply, server.status = lambda body: SAID[body["seed"]], 200
-    server.bodies.clear()
-    server.most = server.gone = 0
-    server.open.set()
+    server.reset()
+    server.reply = lambda body: SAID[body["seed"]]
     return client, server
 
 

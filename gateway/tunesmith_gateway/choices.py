@@ -31,7 +31,7 @@ class Choices(Response):
         self._upstream = upstream
         self._owner = owner
         self._path = path
-        self._bodies = [_numbered(body, index) for index in range(count)]
+        self._bodies = numbered(body, count)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Generate and send; a client that leaves stops every generation."""
@@ -108,8 +108,9 @@ def merged(answers: list[Json]) -> Json:
     return whole
 
 
-def _numbered(body: Json, index: int) -> Json:
+def numbered(body: Json, count: int) -> list[Json]:
+    """Return a body for each of `count` choices; each has its own seed when `body` has one."""
     single = {name: value for name, value in body.items() if name != "n"}
-    if isinstance(single.get("seed"), int):
-        single["seed"] += index
-    return single
+    if not isinstance(single.get("seed"), int):
+        return [single] * count
+    return [{**single, "seed": single["seed"] + index} for index in range(count)]

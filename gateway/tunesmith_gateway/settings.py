@@ -18,6 +18,7 @@ class GatewaySettings(ServiceSettings):
     first_byte_timeout: float = Field(default=600.0, gt=0, description="Loading a model and reading the prompt count.")
     import_wait: float = Field(default=60.0, ge=0, description="How long /importDocument waits before it answers 202.")
     chunks_per_answer: int = Field(default=3, ge=1, le=20, description="How many chunks a grounded prompt holds.")
+    batch_concurrency: int = Field(default=4, ge=1, le=256, description="How many lines of batches run at once.")
 
     @property
     def api_key_file(self) -> Path:

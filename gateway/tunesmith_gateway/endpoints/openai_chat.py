@@ -53,12 +53,10 @@ class Extensions(BaseModel):
 async def chat_completions(request: Request, services: GatewayServices, caller: Chatter) -> Response:
     """Answer a conversation, whole or as a stream."""
     body = await read_json(request)
-    if not any(body.get(name) is not None for name in _EXTENSIONS):
+    if not is_extended(body):
         return await generate(request, services, caller, "/v1/chat/completions", body)
     extensions = _extensions(body)
-    turn = await _prepare(services, caller, body, extensions)
-    plain = {key: value for key, value in body.items() if key not in _EXTENSIONS} | {"messages": turn.messages}
-    upstream_body = completed(plain, await services.models.sampling(turn.model))
+    turn, upstream_body = await _prepare(services, caller, body, extensions)
     if body.get("stream") and extensions.self_consistency is None:
         return StreamingResponse(_streamed(services, turn, upstream_body), media_type="text/event-stream")
     answer = await while_connected(request, _whole(services, turn, upstream_body, extensions.self_consistency))
@@ -66,6 +64,18 @@ async def chat_completions(request: Request, services: GatewayServices, caller: 
         include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         return StreamingResponse(in_chunks(answer, include_usage=include_usage), media_type="text/event-stream")
     return JSONResponse(answer)
+
+
+def is_extended(body: dict[str, Any]) -> bool:
+    """Say whether a request asks for something that OpenAI's API does not have."""
+    return any(body.get(name) is not None for name in _EXTENSIONS)
+
+
+async def whole_turn(services: Services, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the whole answer to a request with our extensions."""
+    extensions = _extensions(body)
+    turn, upstream_body = await _prepare(services, caller, body, extensions)
+    return await _whole(services, turn, upstream_body, extensions.self_consistency)
 
 
 def _extensions(body: dict[str, Any]) -> Extensions:
@@ -79,13 +89,16 @@ def _extensions(body: dict[str, Any]) -> Extensions:
         raise BadRequest(f"{place}: {first['msg']}", param=place) from error
 
 
-async def _prepare(services: Services, caller: Caller, body: dict[str, Any], extensions: Extensions) -> Turn:
+async def _prepare(
+    services: Services, caller: Caller, body: dict[str, Any], extensions: Extensions
+) -> tuple[Turn, dict[str, Any]]:
+    """Return the turn, and the request to the model that it leads to."""
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise BadRequest("messages must be a list with at least one message.", param="messages")
     model = await services.models.require(caller.owner, model_of(body))
     options = extensions.retrieval
-    return await services.chat.prepare(
+    turn = await services.chat.prepare(
         Question(
             owner=caller.owner,
             model=model,
@@ -96,6 +109,8 @@ async def _prepare(services: Services, caller: Caller, body: dict[str, Any], ext
             retrieval=Retrieval(options.k or services.settings.chunks_per_answer, options.queries, model),
         )
     )
+    plain = {key: value for key, value in body.items() if key not in _EXTENSIONS} | {"messages": turn.messages}
+    return turn, completed(plain, await services.models.sampling(turn.model))
 
 
 async def _whole(
