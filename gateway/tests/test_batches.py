@@ -13,9 +13,12 @@ import pytest
 import pytest_asyncio
 from openai.types import Batch
 
-from tunesmith_gateway.keys import KeyService
+from tunesmith_gateway.keys import fingerprint
+from tunesmith_shared.clock import now
 from tunesmith_shared.database import Database
+from tunesmith_shared.ids import new_id
 from tunesmith_shared.settings import async_database_url
+from tunesmith_shared.tables import ApiKey
 from tunesmith_shared.testing import Platform, platform_at
 
 from .scripted import Json, ScriptedOllama, scripted_ollama, until
@@ -223,7 +226,12 @@ async def test_another_owner_sees_no_batch(over: Over, platform_key_of_another_o
 @pytest_asyncio.fixture(loop_scope="session")
 async def platform_key_of_another_owner(over: Over) -> AsyncIterator[str]:
     database = Database(async_database_url(over.platform.environment["TUNESMITH_DATABASE_URL"]))
-    yield await KeyService(database).create("mallory", "another owner's key")
+    secret = f"ts-{new_id('mallory')}"
+    async with database.session() as session:
+        row = ApiKey(id=new_id("key"), owner="mallory", name="another owner's", prefix=secret[:7], created_at=now())
+        row.secret_sha256, row.scopes = fingerprint(secret), ["chat"]
+        session.add(row)
+    yield secret
     await database.close()
 
 

@@ -19,7 +19,6 @@ from tunesmith_gateway.dependencies import Chatter, GatewayServices, Services
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import Retrieval
 from tunesmith_gateway.endpoints.v1 import completed, generate, model_of, number_of_choices, read_json
-from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.sampling import consistent_answer, in_chunks
 from tunesmith_gateway.self_consistency import SelfConsistency
 from tunesmith_gateway.sessions import checked_session_id
@@ -56,7 +55,7 @@ async def chat_completions(request: Request, services: GatewayServices, caller: 
     if not is_extended(body):
         return await generate(request, services, caller, "/v1/chat/completions", body)
     extensions = _extensions(body)
-    turn, upstream_body = await _prepare(services, caller, body, extensions)
+    turn, upstream_body = await _prepare(services, caller.owner, body, extensions)
     if body.get("stream") and extensions.self_consistency is None:
         return StreamingResponse(_streamed(services, turn, upstream_body), media_type="text/event-stream")
     answer = await while_connected(request, _whole(services, turn, upstream_body, extensions.self_consistency))
@@ -71,10 +70,10 @@ def is_extended(body: dict[str, Any]) -> bool:
     return any(body.get(name) is not None for name in _EXTENSIONS)
 
 
-async def whole_turn(services: Services, caller: Caller, body: dict[str, Any]) -> dict[str, Any]:
+async def whole_turn(services: Services, owner: str, body: dict[str, Any]) -> dict[str, Any]:
     """Return the whole answer to a request with our extensions."""
     extensions = _extensions(body)
-    turn, upstream_body = await _prepare(services, caller, body, extensions)
+    turn, upstream_body = await _prepare(services, owner, body, extensions)
     return await _whole(services, turn, upstream_body, extensions.self_consistency)
 
 
@@ -90,17 +89,17 @@ def _extensions(body: dict[str, Any]) -> Extensions:
 
 
 async def _prepare(
-    services: Services, caller: Caller, body: dict[str, Any], extensions: Extensions
+    services: Services, owner: str, body: dict[str, Any], extensions: Extensions
 ) -> tuple[Turn, dict[str, Any]]:
     """Return the turn, and the request to the model that it leads to."""
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise BadRequest("messages must be a list with at least one message.", param="messages")
-    model = await services.models.require(caller.owner, model_of(body))
+    model = await services.models.require(owner, model_of(body))
     options = extensions.retrieval
     turn = await services.chat.prepare(
         Question(
-            owner=caller.owner,
+            owner=owner,
             model=model,
             messages=messages,
             session_id=checked_session_id(extensions.session_id) if extensions.session_id is not None else None,

@@ -4,18 +4,16 @@ from typing import Any
 
 from tunesmith_gateway.dependencies import Services
 from tunesmith_gateway.endpoints import openai_chat, v1
-from tunesmith_gateway.keys import Caller
 
 Json = dict[str, Any]
 
 
 async def answer(services: Services, owner: str, endpoint: str, body: Json) -> Json:
     """Return what a request to `endpoint` that does not stream would be answered. Raises what it would be refused."""
-    caller = Caller(owner, frozenset())
     if endpoint == "/v1/embeddings":
         await services.models.allow(owner, v1.model_of(body))
         embedded: Json = await services.ollama.call("POST", endpoint, owner=owner, body=body)
         return embedded
     if endpoint == "/v1/chat/completions" and openai_chat.is_extended(body):
-        return await openai_chat.whole_turn(services, caller, body)
-    return await v1.generate_whole(services, caller, endpoint, body)
+        return await openai_chat.whole_turn(services, owner, body)
+    return await v1.generate_whole(services, owner, endpoint, body)

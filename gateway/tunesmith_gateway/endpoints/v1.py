@@ -50,12 +50,12 @@ async def generate(
     return relay(services, caller, path, content, model_of(body))
 
 
-async def generate_whole(services: Services, caller: Caller, path: str, body: dict[str, Any]) -> dict[str, Any]:
+async def generate_whole(services: Services, owner: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
     """Return the whole answer to a generation, with all its choices."""
-    full = await services.models.allow(caller.owner, model_of(body))
+    full = await services.models.allow(owner, model_of(body))
     complete = completed(body, await services.models.sampling(full))
     bodies = numbered(complete, number_of_choices(complete))
-    calls = [services.ollama.call("POST", path, owner=caller.owner, body=each) for each in bodies]
+    calls = [services.ollama.call("POST", path, owner=owner, body=each) for each in bodies]
     answers = await together(calls)
     return merged(answers) if len(answers) > 1 else answers[0]
 
