@@ -43,6 +43,9 @@ class ScriptedOllama:
         model = {"name": "m:latest", "size": 1, "details": details, "modified_at": "2026-01-01T00:00:00Z"}
         return web.json_response({"models": [model]})
 
+    async def loaded(self, _request: web.Request) -> web.Response:
+        return web.json_response({"models": [{"name": "m:latest", "context_length": 4096}]})
+
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.bodies.append(body)
@@ -80,6 +83,7 @@ async def scripted_ollama() -> AsyncIterator[ScriptedOllama]:
     server.open.set()
     app = web.Application()
     app.router.add_get("/api/tags", server.tags)
+    app.router.add_get("/api/ps", server.loaded)
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/api/chat"):
         app.router.add_post(path, server.answer)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
