@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import aiohttp
 from fastapi import FastAPI
@@ -9,6 +10,12 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from tunesmith_gateway.batches.answering import LineAnswerer
+from tunesmith_gateway.batches.checking import InputChecker
+from tunesmith_gateway.batches.repository import BatchRepository
+from tunesmith_gateway.batches.runner import BatchRunner
+from tunesmith_gateway.batches.service import BatchService
+from tunesmith_gateway.batches.writing import ResultWriter
 from tunesmith_gateway.body_limit import BodyLimit
 from tunesmith_gateway.chat import ChatService
 from tunesmith_gateway.dependencies import Services
@@ -17,6 +24,7 @@ from tunesmith_gateway.endpoints import (
     api_keys,
     forwarded,
     ollama,
+    openai_batches,
     openai_chat,
     openai_files,
     openai_models,
@@ -24,6 +32,7 @@ from tunesmith_gateway.endpoints import (
     plain_documents,
     plain_models,
     plain_training,
+    unattended,
 )
 from tunesmith_gateway.files import FileService
 from tunesmith_gateway.idempotency import IdempotencyService
@@ -44,6 +53,7 @@ _ENDPOINTS = (
     openai_chat,
     openai_models,
     openai_files,
+    openai_batches,
     forwarded,
     ollama,
     plain_chat,
@@ -69,7 +79,10 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             key = settings.api_key.get_secret_value()
             await app.state.services.idempotency.mark_interrupted()
             await app.state.services.keys.ensure_administrator(key, settings.api_key_file)
-            yield
+            runner = _batch_runner(app.state.services)
+            app.state.batches = BatchService(BatchRepository(database), app.state.services.files, runner)
+            async with runner.running():
+                yield
         await database.close()
 
     app = create_service(
@@ -119,6 +132,18 @@ def _services(settings: GatewaySettings, database: Database, session: aiohttp.Cl
         ollama=backend,
         rag=rag,
         worker=worker,
+    )
+
+
+def _batch_runner(services: Services) -> BatchRunner:
+    settings, repository = services.settings, BatchRepository(services.database)
+    return BatchRunner(
+        f"gateway-{settings.instance}",
+        repository,
+        InputChecker(repository, services.files, services.models, settings.body_limit_mb * _MIB),
+        LineAnswerer(partial(unattended.answer, services)),
+        ResultWriter(repository, FileStore(settings.files_path)),
+        settings.batch_concurrency,
     )
 
 

@@ -5,9 +5,9 @@ choice i the seed + i, which makes the choices differ and can be repeated.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from starlette.requests import Request
@@ -20,6 +20,7 @@ from tunesmith_gateway.upstream import Upstream
 from tunesmith_shared.errors import TunesmithError, openai_body
 
 Json = dict[str, Any]
+Result = TypeVar("Result")
 
 
 class Choices(Response):
@@ -30,7 +31,7 @@ class Choices(Response):
         self._upstream = upstream
         self._owner = owner
         self._path = path
-        self._bodies = [_numbered(body, index) for index in range(count)]
+        self._bodies = numbered(body, count)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Generate and send; a client that leaves stops every generation."""
@@ -42,8 +43,8 @@ class Choices(Response):
         await response(scope, receive, send)
 
     async def _whole(self) -> Json:
-        calls = (self._upstream.call("POST", self._path, owner=self._owner, body=body) for body in self._bodies)
-        return merged(await asyncio.gather(*calls))
+        calls = [self._upstream.call("POST", self._path, owner=self._owner, body=body) for body in self._bodies]
+        return merged(await together(calls))
 
     async def _streamed(self) -> AsyncIterator[bytes]:
         queue: asyncio.Queue[bytes | TunesmithError | None] = asyncio.Queue(maxsize=64)
@@ -80,6 +81,18 @@ class Choices(Response):
             await queue.put(error)
 
 
+async def together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """Return what all of `work` gives, run at once. The first failure stops the rest and is raised."""
+    failure: Exception
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one) for one in work]
+        return [task.result() for task in tasks]
+    except ExceptionGroup as failures:
+        failure = failures.exceptions[0]
+    raise failure
+
+
 def merged(answers: list[Json]) -> Json:
     """Return one answer with every answer's choice under its index. The prompt's tokens count once."""
     whole = dict(answers[0])
@@ -95,8 +108,9 @@ def merged(answers: list[Json]) -> Json:
     return whole
 
 
-def _numbered(body: Json, index: int) -> Json:
+def numbered(body: Json, count: int) -> list[Json]:
+    """Return a body for each of `count` choices; each has its own seed when `body` has one."""
     single = {name: value for name, value in body.items() if name != "n"}
-    if isinstance(single.get("seed"), int):
-        single["seed"] += index
-    return single
+    if not isinstance(single.get("seed"), int):
+        return [single] * count
+    return [{**single, "seed": single["seed"] + index} for index in range(count)]

@@ -23,6 +23,7 @@ class GatewaySettings(ServiceSettings):
     concurrency: int = Field(default=0, ge=0, description="Generations of one key at once.")
     running_generations: int = Field(default=64, ge=0, description="Of all keys at once; the others wait.")
     waiting_generations: int = Field(default=256, ge=0, description="How many wait before more are refused.")
+    batch_concurrency: int = Field(default=4, ge=1, le=256, description="How many lines of batches run at once.")
 
     @property
     def api_key_file(self) -> Path:

@@ -1,10 +1,12 @@
 """OpenAI's dialect: chat completions.
 
 A request without our extensions is relayed to Ollama's `/v1`, its bytes untouched. One with `session_id`, `documents`
-or `vector_store_ids` gets history and excerpts put before the model, and citations and the session behind the answer.
+or `vector_store_ids` gets history and excerpts put before the model, and citations and the session behind the answer;
+`self_consistency` puts several samples in the model's place.
 """
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -18,10 +20,11 @@ from tunesmith_gateway.dependencies import GatewayServices, Generator, Held, Ser
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import Retrieval
 from tunesmith_gateway.endpoints.v1 import completed, generate, model_of, number_of_choices, read_json
-from tunesmith_gateway.keys import Caller
+from tunesmith_gateway.sampling import consistent_answer, in_chunks
+from tunesmith_gateway.self_consistency import SelfConsistency
 from tunesmith_gateway.sessions import checked_session_id
 from tunesmith_gateway.sse import DONE, event, read_events
-from tunesmith_shared.errors import BadRequest, TunesmithError, Unsupported, openai_body
+from tunesmith_shared.errors import BadRequest, TunesmithError, openai_body
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
@@ -43,48 +46,73 @@ class Extensions(BaseModel):
     documents: list[str] = Field(default_factory=list)
     vector_store_ids: list[str] = Field(default_factory=list)
     retrieval: RetrievalOptions = RetrievalOptions()
+    self_consistency: SelfConsistency | None = None
 
 
 @router.post("/chat/completions", response_model=None)
 async def chat_completions(request: Request, services: GatewayServices, caller: Generator, held: Held) -> Response:
     """Answer a conversation, whole or as a stream."""
     body = await read_json(request)
-    if not any(body.get(name) is not None for name in _EXTENSIONS):
+    if not is_extended(body):
         return await generate(request, services, caller, "/v1/chat/completions", body)
-    question = await _question(services, caller, body)
-    if question.session_id is not None:
-        mine = services.sessions.turn(question.owner, question.session_id)
-        await while_connected(request, held.enter_async_context(mine))
-    turn = await while_connected(request, services.chat.prepare(question))
-    plain = {key: value for key, value in body.items() if key not in _EXTENSIONS} | {
-        "messages": turn.messages,
-        "truncate": False,
-    }
-    upstream_body = completed(plain, await services.models.sampling(turn.model))
-    if body.get("stream"):
+    extensions = _extensions(body)
+    prepared = _prepare(services, caller.owner, body, extensions, held)
+    turn, upstream_body = await while_connected(request, prepared)
+    if body.get("stream") and extensions.self_consistency is None:
         return StreamingResponse(_streamed(services, turn, upstream_body), media_type="text/event-stream")
-    return JSONResponse(await while_connected(request, _whole(services, turn, upstream_body)))
+    answer = await while_connected(request, _whole(services, turn, upstream_body, extensions.self_consistency))
+    if body.get("stream"):
+        include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        return StreamingResponse(in_chunks(answer, include_usage=include_usage), media_type="text/event-stream")
+    return JSONResponse(answer)
 
 
-async def _question(services: Services, caller: Caller, body: dict[str, Any]) -> Question:
-    if body.get("self_consistency") is not None:
-        raise Unsupported("self_consistency is not offered yet.", param="self_consistency")
+def is_extended(body: dict[str, Any]) -> bool:
+    """Say whether a request asks for something that OpenAI's API does not have."""
+    return any(body.get(name) is not None for name in _EXTENSIONS)
+
+
+async def whole_turn(services: Services, owner: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the whole answer to a request with our extensions."""
+    extensions = _extensions(body)
+    async with AsyncExitStack() as held:
+        turn, upstream_body = await _prepare(services, owner, body, extensions, held)
+        return await _whole(services, turn, upstream_body, extensions.self_consistency)
+
+
+def _extensions(body: dict[str, Any]) -> Extensions:
     if number_of_choices(body) > 1:
-        raise BadRequest("A session or documents take one choice: leave n out.", param="n")
+        raise BadRequest("A session, documents or self_consistency take one choice: leave n out.", param="n")
     try:
-        extensions = Extensions.model_validate({name: body[name] for name in _EXTENSIONS if body.get(name) is not None})
+        return Extensions.model_validate({name: body[name] for name in _EXTENSIONS if body.get(name) is not None})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise BadRequest(f"{place}: {first['msg']}", param=place) from error
+
+
+async def _prepare(
+    services: Services, owner: str, body: dict[str, Any], extensions: Extensions, held: AsyncExitStack
+) -> tuple[Turn, dict[str, Any]]:
+    """Return the turn, and the request to the model that it leads to; the session's turn is `held` from here on."""
+    question = await _question(services, owner, body, extensions)
+    if question.session_id is not None:
+        await held.enter_async_context(services.sessions.turn(question.owner, question.session_id))
+    turn = await services.chat.prepare(question)
+    plain = {key: value for key, value in body.items() if key not in _EXTENSIONS}
+    plain |= {"messages": turn.messages, "truncate": False}
+    return turn, completed(plain, await services.models.sampling(turn.model))
+
+
+async def _question(services: Services, owner: str, body: dict[str, Any], extensions: Extensions) -> Question:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         raise BadRequest("messages must be a list with at least one message.", param="messages")
-    model = await services.models.require(caller.owner, model_of(body))
+    model = await services.models.require(owner, model_of(body))
     options = extensions.retrieval
     room = body.get("max_completion_tokens") or body.get("max_tokens")
     return Question(
-        owner=caller.owner,
+        owner=owner,
         model=model,
         messages=messages,
         session_id=checked_session_id(extensions.session_id) if extensions.session_id is not None else None,
@@ -95,15 +123,23 @@ async def _question(services: Services, caller: Caller, body: dict[str, Any]) ->
     )
 
 
-async def _whole(services: Services, turn: Turn, body: dict[str, Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = await services.ollama.call(
-        "POST", "/v1/chat/completions", owner=turn.question.owner, body=body
-    )
+async def _whole(
+    services: Services, turn: Turn, body: dict[str, Any], consistency: SelfConsistency | None
+) -> dict[str, Any]:
+    async def ask(one: dict[str, Any]) -> dict[str, Any]:
+        path, owner = "/v1/chat/completions", turn.question.owner
+        answer: dict[str, Any] = await services.ollama.call("POST", path, owner=owner, body=one)
+        return answer
+
+    answer = await (ask(body) if consistency is None else consistent_answer(ask, body, consistency))
     message = answer["choices"][0]["message"]
     text = message.get("content") or ""
     message["annotations"] = _annotations(turn, text)
-    answer["tunesmith"] = _extras(turn)
-    await services.chat.remember(turn, _generated(text, answer.get("usage") or {}))
+    answer["tunesmith"] = {**_extras(turn), **answer.get("tunesmith", {})}
+    usage = dict(answer.get("usage") or {})
+    if consistency is not None:  # counts all samples; how long the winner is, is not known
+        usage.pop("completion_tokens", None)
+    await services.chat.remember(turn, _generated(text, usage))
     return answer
 
 

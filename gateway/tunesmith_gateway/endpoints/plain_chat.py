@@ -1,8 +1,9 @@
 """The plain dialect: one request, one answer, for curl and scripts: generating, embedding, sessions."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -15,9 +16,11 @@ from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator, 
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import Retrieval
 from tunesmith_gateway.keys import Caller
+from tunesmith_gateway.sampling import consistent_text, shown, whole
+from tunesmith_gateway.self_consistency import SelfConsistency
 from tunesmith_gateway.sessions import checked_session_id
 from tunesmith_gateway.sse import DONE, event
-from tunesmith_shared.errors import BadRequest, TunesmithError, Unsupported, UpstreamFailed, openai_body
+from tunesmith_shared.errors import BadRequest, TunesmithError, openai_body
 
 router = APIRouter(tags=["plain"])
 
@@ -52,7 +55,7 @@ class GenerateRequest(BaseModel):
     repetition_penalty: Annotated[float, Field(ge=0, le=5)] | None = None
     seed: int | None = None
     stop: list[str] | str | None = None
-    self_consistency: dict[str, Any] | None = None
+    self_consistency: SelfConsistency | None = None
     params: dict[str, Any] = Field(default_factory=dict)
 
     def options(self) -> dict[str, Any]:
@@ -87,15 +90,21 @@ async def generate(
 ) -> dict[str, Any]:
     """Answer a prompt."""
     turn = await while_connected(request, _prepare(services, caller, wanted, held))
-    return await while_connected(request, _whole(services, turn, wanted.options()))
+    return await while_connected(request, _whole(services, turn, wanted))
 
 
 @router.post("/agenerate")
 async def agenerate(
     wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Generator, held: Held
 ) -> StreamingResponse:
-    """Answer a prompt as a stream: `{"response": piece}` events, then the whole answer as `/generate` gives it."""
+    """Answer a prompt as a stream: `{"response": piece}` events, then the whole answer as `/generate` gives it.
+
+    With `self_consistency` there is one piece: the winner, when all samples are there.
+    """
     turn = await while_connected(request, _prepare(services, caller, wanted, held))
+    if wanted.self_consistency is not None:
+        answer = await while_connected(request, _whole(services, turn, wanted))
+        return StreamingResponse(_at_once(answer), media_type="text/event-stream")
     return StreamingResponse(_streamed(services, turn, wanted.options()), media_type="text/event-stream")
 
 
@@ -145,8 +154,6 @@ async def clear_session(
 
 
 async def _prepare(services: Services, caller: Caller, wanted: GenerateRequest, held: AsyncExitStack) -> Turn:
-    if wanted.self_consistency is not None:
-        raise Unsupported("self_consistency is not offered yet.", param="self_consistency")
     model = await services.models.require(caller.owner, wanted.model or services.settings.default_model)
     session_id, options = checked_session_id(wanted.session_id), wanted.options()
     await held.enter_async_context(services.sessions.turn(caller.owner, session_id))
@@ -169,12 +176,21 @@ def _positive(value: Any) -> int | None:
     return value if isinstance(value, int) and value > 0 else None
 
 
-async def _whole(services: Services, turn: Turn, options: dict[str, Any]) -> dict[str, Any]:
-    async with aclosing(services.chat.generate(turn, options)) as parts:
-        async for part in parts:
-            if isinstance(part, Generated):
-                return await _finished(services, turn, part)
-    raise UpstreamFailed("The model gave no answer.")
+async def _whole(services: Services, turn: Turn, wanted: GenerateRequest) -> dict[str, Any]:
+    if wanted.self_consistency is None:
+        return await _finished(services, turn, await whole(services.chat.generate(turn, wanted.options())))
+    best, candidates = await consistent_text(
+        partial(services.chat.generate, turn), wanted.options(), wanted.self_consistency
+    )
+    # The counted tokens are all samples'; how long the winner is, is not known.
+    await services.chat.remember(turn, replace(best, completion_tokens=0))
+    return {**_answer(turn, best), "candidates": shown(candidates)}
+
+
+def _at_once(answer: dict[str, Any]) -> Iterator[bytes]:
+    yield event(orjson.dumps({"response": answer["response"], "done": False}))
+    yield event(orjson.dumps({**answer, "done": True}))
+    yield event(DONE)
 
 
 async def _streamed(services: Services, turn: Turn, options: dict[str, Any]) -> AsyncIterator[bytes]:
@@ -192,6 +208,10 @@ async def _streamed(services: Services, turn: Turn, options: dict[str, Any]) -> 
 
 async def _finished(services: Services, turn: Turn, answer: Generated) -> dict[str, Any]:
     await services.chat.remember(turn, answer)
+    return _answer(turn, answer)
+
+
+def _answer(turn: Turn, answer: Generated) -> dict[str, Any]:
     citations = [{k: v for k, v in asdict(c).items() if k != "index"} for c in turn.cite(answer.text)]
     return {
         "response": answer.text,

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from fastapi import Request
 
-from tunesmith_gateway.choices import Choices
+from tunesmith_gateway.choices import Choices, merged, numbered, together
 from tunesmith_gateway.dependencies import Services
 from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.relay import SSE, SSE_HIDING_USAGE, Generation, Relay
@@ -53,6 +53,16 @@ async def generate(
         complete, generation = asking_for_usage(complete), SSE_HIDING_USAGE
     content = await request.body() if complete == body else orjson.dumps(complete)
     return relay(services, caller, path, content, model_of(body), generation)
+
+
+async def generate_whole(services: Services, owner: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the whole answer to a generation, with all its choices."""
+    full = await services.models.allow(owner, model_of(body))
+    complete = completed(body, await services.models.sampling(full))
+    bodies = numbered(complete, number_of_choices(complete))
+    calls = [services.ollama.call("POST", path, owner=owner, body=each) for each in bodies]
+    answers = await together(calls)
+    return merged(answers) if len(answers) > 1 else answers[0]
 
 
 def relay(
