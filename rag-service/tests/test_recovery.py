@@ -40,6 +40,13 @@ def found(client: httpx.Client, store: str) -> set[str]:
     return {hit["file_id"] for hit in client.post(f"/v1/vector_stores/{store}/search", json=body).json()["data"]}
 
 
+def words_of(data_dir: Path, store: str) -> int:
+    """Return how many chunks the store's full-text index has."""
+    with closing(sqlite3.connect(data_dir / "lexical" / f"{store}.sqlite3")) as connection:
+        count: int = connection.execute("SELECT count(*) FROM chunks").fetchone()[0]
+        return count
+
+
 def test_a_killed_ingestion_goes_on_and_is_seen_whole_or_not_at_all(slow: Rag) -> None:
     service = slow.platform.services["rag"]
     with slow.client() as client:
@@ -64,6 +71,7 @@ def test_a_killed_ingestion_goes_on_and_is_seen_whole_or_not_at_all(slow: Rag) -
     index = open_index("", slow.platform.data_dir)
     collections = index._client.list_collections()
     assert [collection.count() for collection in collections] == [PAGES]
+    assert words_of(slow.platform.data_dir, store) == PAGES
     index.close()
 
 
@@ -81,6 +89,7 @@ def test_a_document_that_is_deleted_while_it_is_ingested_leaves_nothing(slow: Ra
     slow.platform.services["rag"].stop()
     index = open_index("", slow.platform.data_dir)
     assert [collection.count() for collection in index._client.list_collections()] == [0]
+    assert words_of(slow.platform.data_dir, store) == 0
     index.close()
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Depends, Query, Request
 
-from tunesmith_rag.retrieve import Results
+from tunesmith_rag.answers import explanation, results_page
 from tunesmith_rag.schemas import AttachFile, CreateStore, SearchBody, document_object, store_object
 from tunesmith_rag.service import Part, Status, StoreState, VectorStores
 from tunesmith_shared.auth import Owner
@@ -92,7 +92,8 @@ async def detach_file(owner: Owner, service: Service, store_id: str, file_id: st
 @router.post("/v1/vector_stores/{store_id}/search")
 async def search(owner: Owner, service: Service, store_id: str, body: SearchBody) -> Json:
     """Find the chunks that answer a question."""
-    return _results(await service.search(owner, store_id, body))
+    results = await service.search(owner, store_id, body)
+    return {**results_page(results), **({"explanation": explanation(results)} if body.explain else {})}
 
 
 # The names of models have slashes in them.
@@ -115,18 +116,3 @@ def _store(state: StoreState) -> Json:
 def _list(data: list[Json], has_more: bool) -> Json:
     first, last = (data[0]["id"], data[-1]["id"]) if data else (None, None)
     return {"object": "list", "data": data, "has_more": has_more, "first_id": first, "last_id": last}
-
-
-def _results(results: Results) -> Json:
-    data = [
-        {
-            "file_id": result.document.file_id,
-            "filename": result.document.filename,
-            "score": round(result.score, 6),
-            "attributes": {**result.document.attributes, "page": result.chunk.page, "index": result.chunk.index},
-            "content": [{"type": "text", "text": result.chunk.text}],
-        }
-        for result in results.data
-    ]
-    page: Json = {"object": "vector_store.search_results.page", "search_query": results.queries, "data": data}
-    return {**page, "has_more": False, "next_page": None, "notes": results.notes}

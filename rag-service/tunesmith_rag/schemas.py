@@ -80,15 +80,32 @@ class CreateStore(Body):
     embedding_model: str | None = None
 
 
+class HybridSearch(Body):
+    """What the ranking by meaning and the ranking by words count for; OpenAI's names."""
+
+    embedding_weight: float = Field(ge=0, le=100)
+    text_weight: float = Field(ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _one_counts(self) -> Self:
+        if not self.embedding_weight and not self.text_weight:
+            raise ValueError("one of embedding_weight and text_weight must be above 0")
+        return self
+
+
 class RankingOptions(Body):
     """`score_threshold` is a cosine similarity; `ranker` is taken for compatibility, there is one way to rank."""
 
     ranker: Literal["auto", "none", "default-2024-08-21", "default-2024-11-15"] = "auto"
     score_threshold: float = Field(default=0.0, ge=0.0, le=1.0)
+    hybrid_search: HybridSearch = HybridSearch(embedding_weight=1, text_weight=1)
 
 
 class SearchBody(Body):
-    """Body of `POST /v1/vector_stores/{id}/search`. `rewrite_model` is an extension: the chat model that rewrites."""
+    """Body of `POST /v1/vector_stores/{id}/search`.
+
+    Extensions: `rewrite_model`, the chat model that rewrites, and `explain`, to be told how the order came about.
+    """
 
     query: str | list[str]
     filters: Json | None = None
@@ -96,6 +113,7 @@ class SearchBody(Body):
     ranking_options: RankingOptions = RankingOptions()
     rewrite_query: bool = False
     rewrite_model: str | None = None
+    explain: bool = False
 
     @property
     def queries(self) -> list[str]:

@@ -10,7 +10,7 @@ from tunesmith_rag import jobs
 from tunesmith_rag.filters import to_condition
 from tunesmith_rag.repository import Documents, Slice, Stores
 from tunesmith_rag.resources import Resources
-from tunesmith_rag.retrieve import Question, Results, Retriever
+from tunesmith_rag.retrieve import Question, Results, Retriever, Weights
 from tunesmith_rag.schemas import ENDED, AttachFile, CreateStore, SearchBody
 from tunesmith_shared.clock import now
 from tunesmith_shared.errors import NotFound
@@ -178,6 +178,7 @@ class VectorStores:
     async def search(self, owner: str, store_id: str, body: SearchBody) -> Results:
         """Find the chunks of a store that answer the questions in `body`."""
         store = await self._store(owner, store_id)
+        options = body.ranking_options
         model = body.rewrite_model or self._resources.settings.rewrite_model
         async with self._database.session() as session:
             await Stores(session).touch(store.id)
@@ -187,8 +188,9 @@ class VectorStores:
                 body.queries,
                 body.max_num_results,
                 to_condition(body.filters) if body.filters else None,
-                body.ranking_options.score_threshold,
+                options.score_threshold,
                 model if body.rewrite_query else None,
+                Weights(options.hybrid_search.embedding_weight, options.hybrid_search.text_weight),
             ),
         )
 
