@@ -8,6 +8,7 @@ import anyio
 from fastapi import FastAPI
 
 from tunesmith_rag import endpoints, jobs, runtime
+from tunesmith_rag.batches import Batches
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder
 from tunesmith_rag.legs import Legs
@@ -59,6 +60,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         app.state.resources = resources
         app.state.vector_stores = VectorStores(resources, retriever)
+        app.state.batches = Batches(database, app.state.vector_stores)
         await stack.enter_async_context(_workflows(resources))
         yield
 

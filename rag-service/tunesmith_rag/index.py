@@ -17,6 +17,7 @@ from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 
 from tunesmith_shared.errors import Unavailable
+from tunesmith_shared.tables import Document
 
 T = TypeVar("T")
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
@@ -39,6 +40,12 @@ _BATCH = 1000
 def attribute_key(key: str) -> str:
     """Return the metadata key under which the attribute `key` of a document is kept with its chunks."""
     return f"attribute:{key}"
+
+
+def facts_of(document: Document, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what every chunk of a document with these attributes says about it."""
+    own = {attribute_key(key): value for key, value in attributes.items()}
+    return {**own, FILE: document.file_id, FILENAME: document.filename}
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,11 @@ class Legs:
         await self.dense.add(store_id, chunks, vectors, facts)
         await self.lexical.add(store_id, chunks, facts)
 
+    async def describe(self, store_id: str, document_id: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """Replace the facts `old` of a document by `new`, so that searches filter on these."""
+        await self.dense.describe(store_id, document_id, old, new)
+        await self.lexical.describe(store_id, document_id, new)
+
     async def remove_document(self, store_id: str, document_id: str) -> None:
         """Remove all chunks of a document; it is no error when there are none."""
         await self.lexical.remove_document(store_id, document_id)

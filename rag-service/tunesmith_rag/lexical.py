@@ -101,6 +101,18 @@ class LexicalIndex:
 
         return await self._run(read)
 
+    async def texts(self, store_id: str, document_id: str) -> list[str]:
+        """Return the texts of a document's chunks in their order."""
+
+        def read() -> list[str]:
+            if not self._path(store_id).exists():
+                return []
+            with self._open(store_id) as connection:
+                query = "SELECT text FROM chunks WHERE document = ? ORDER BY position"
+                return [text for (text,) in connection.execute(query, (document_id,))]
+
+        return await self._run(read)
+
     async def describe(self, store_id: str, document_id: str, facts: Mapping[str, Any]) -> None:
         """Replace the facts of a document; no effect when it has no chunks."""
 
