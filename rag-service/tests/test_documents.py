@@ -97,6 +97,39 @@ def test_a_question_that_is_too_long_is_refused_with_both_numbers(client: httpx.
     assert "takes 254" in error["message"]
 
 
+def test_an_explanation_accounts_for_every_place_in_the_answer(rag: Rag, client: httpx.Client, store: str) -> None:
+    attach(rag, client, store, CATS, "cats.pdf")
+    attach(rag, client, store, FERRY, "ferry.pdf")
+    body = {"query": "When does the ferry to Borkum leave?", "max_num_results": 3}
+    plain = client.post(f"/v1/vector_stores/{store}/search", json=body).json()
+    assert "explanation" not in plain
+    explained = client.post(f"/v1/vector_stores/{store}/search", json={**body, "explain": True}).json()
+    assert explained["data"] == plain["data"]
+    why = explained["explanation"]
+    assert (why["queries"], [leg["type"] for leg in why["legs"]]) == ([body["query"]], ["dense", "lexical"])
+    worth: dict[tuple[str, int], float] = {}
+    for leg in why["legs"]:
+        assert [hit["score"] for hit in leg["ranking"]] == sorted((h["score"] for h in leg["ranking"]), reverse=True)
+        for hit in leg["ranking"]:
+            name = (hit["file_id"], hit["index"])
+            worth[name] = worth.get(name, 0) + leg["weight"] / (why["fusion"]["rank_constant"] + hit["rank"])
+    ranking = why["fusion"]["ranking"]
+    assert [(hit["file_id"], hit["index"]) for hit in ranking] == sorted(worth, key=lambda name: -worth[name])[:3]
+    assert [hit["score"] for hit in ranking] == pytest.approx(sorted(worth.values(), reverse=True)[:3])
+
+
+def test_each_leg_can_be_asked_alone(rag: Rag, client: httpx.Client, store: str) -> None:
+    attach(rag, client, store, CATS, "cats.pdf")
+    words = {"hybrid_search": {"embedding_weight": 0, "text_weight": 1}}
+    assert search(client, store, "the vet", ranking_options=words)[0]["attributes"]["page"] == 4
+    assert search(client, store, "felines", ranking_options=words) == []
+    meaning = {"hybrid_search": {"embedding_weight": 1, "text_weight": 0}}
+    assert len(search(client, store, "felines", ranking_options=meaning)) == 3
+    neither = {"hybrid_search": {"embedding_weight": 0, "text_weight": 0}}
+    body = {"query": "x", "ranking_options": neither}
+    assert client.post(f"/v1/vector_stores/{store}/search", json=body).status_code == 400
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -10,9 +10,8 @@ import httpx
 import pytest
 
 from tunesmith_rag import testing
-from tunesmith_rag.chroma import open_index
 from tunesmith_rag.testing import Rag, rag_at
-from tunesmith_shared.testing import SERVER_URL, Platform, free_port, wait_until
+from tunesmith_shared.testing import SERVER_URL, Platform, wait_until
 
 OLD = testing.pdf("The lighthouse of Amrum is red and white.")
 PAGES = 24
@@ -23,10 +22,10 @@ LONG = testing.pdf(
 Json = dict[str, Any]
 
 
-@pytest.fixture
-def slow(engine_platform: Platform, tmp_path: Path) -> Iterator[Rag]:
-    """A service that embeds in small batches, so that there is a middle to be killed in."""
-    with rag_at(tmp_path, engine_platform, TUNESMITH_EMBEDDING_BATCH="1") as rag:
+@pytest.fixture(scope="module")
+def slow(engine_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rag]:
+    """A service that embeds in small batches, so that there is a middle to be killed in; running after every test."""
+    with rag_at(tmp_path_factory.mktemp("slow"), engine_platform, TUNESMITH_EMBEDDING_BATCH="1") as rag:
         yield rag
 
 
@@ -38,6 +37,19 @@ def show(client: httpx.Client, store: str, file_id: str, wait: float = 0) -> Jso
 def found(client: httpx.Client, store: str) -> set[str]:
     body = {"query": "Which colour is the lighthouse?", "max_num_results": 50}
     return {hit["file_id"] for hit in client.post(f"/v1/vector_stores/{store}/search", json=body).json()["data"]}
+
+
+def chunks_on_disk(data_dir: Path, store: str) -> tuple[int, int]:
+    """Return how many chunks of a store Chroma and the full-text index have, visible or not."""
+    query = (
+        "SELECT count(*) FROM embeddings JOIN segments ON segments.id = embeddings.segment_id "
+        "JOIN collections ON collections.id = segments.collection WHERE collections.name = ?"
+    )
+    with closing(sqlite3.connect(data_dir / "chroma" / "chroma.sqlite3")) as connection:
+        vectors: int = connection.execute(query, (store,)).fetchone()[0]
+    with closing(sqlite3.connect(data_dir / "lexical" / f"{store}.sqlite3")) as connection:
+        words: int = connection.execute("SELECT count(*) FROM chunks").fetchone()[0]
+    return vectors, words
 
 
 def test_a_killed_ingestion_goes_on_and_is_seen_whole_or_not_at_all(slow: Rag) -> None:
@@ -60,47 +72,41 @@ def test_a_killed_ingestion_goes_on_and_is_seen_whole_or_not_at_all(slow: Rag) -
         ended = show(client, store, new, wait=100)
         assert (ended["status"], ended["progress"]["chunks_done"]) == ("completed", PAGES)
         assert found(client, store) == {new}
-    service.stop()
-    index = open_index("", slow.platform.data_dir)
-    collections = index._client.list_collections()
-    assert [collection.count() for collection in collections] == [PAGES]
-    index.close()
+    folder = slow.platform.data_dir
+    wait_until(lambda: not list((folder / "ingestion").iterdir()), 300, "the ingestion has cleaned up")
+    wait_until(lambda: chunks_on_disk(folder, store) == (PAGES, PAGES), 300, "the old version's chunks are gone")
 
 
-def test_a_document_that_is_deleted_while_it_is_ingested_leaves_nothing(slow: Rag) -> None:
-    with slow.client() as client:
+def test_a_document_that_is_deleted_while_it_is_ingested_leaves_nothing(rag: Rag) -> None:
+    many = testing.pdf(*(f"Island {n} has a red lighthouse and a white ferry of the line {n}." for n in range(160)))
+    with rag.client() as client:
         store = client.post("/v1/vector_stores", json={}).json()["id"]
         url = f"/v1/vector_stores/{store}/files"
-        file_id = slow.upload(LONG, "lighthouses.pdf")
+        file_id = rag.upload(many, "lighthouses.pdf")
         client.post(url, json={"file_id": file_id})
-        wait_until(lambda: show(client, store, file_id)["progress"]["chunks_done"] >= 2, 300, "two chunks embedded")
+        wait_until(lambda: show(client, store, file_id)["progress"]["chunks_done"] >= 2, 60, "a batch is embedded")
+        assert show(client, store, file_id)["status"] == "in_progress"
         assert client.delete(f"{url}/{file_id}").status_code == 200
         assert client.get(f"{url}/{file_id}").status_code == 404
-        folder = slow.platform.data_dir / "ingestion"
-        wait_until(lambda: not list(folder.iterdir()), 300, "the ingestion has noticed and cleaned up")
-    slow.platform.services["rag"].stop()
-    index = open_index("", slow.platform.data_dir)
-    assert [collection.count() for collection in index._client.list_collections()] == [0]
-    index.close()
+        folder = rag.platform.data_dir
+        wait_until(lambda: not list((folder / "ingestion").iterdir()), 300, "the ingestion has noticed and cleaned up")
+        wait_until(lambda: chunks_on_disk(folder, store) == (0, 0), 60, "no chunk is left")
 
 
 @pytest.mark.skipif(SERVER_URL.startswith("postgres"), reason="reaches into DBOS's SQLite file")
-def test_an_ingestion_that_takes_the_service_down_again_and_again_is_given_up(
-    engine_platform: Platform, tmp_path: Path
-) -> None:
-    nowhere = f"http://127.0.0.1:{free_port()}"  # so that the ingestion is under way at the kill
-    with rag_at(tmp_path, engine_platform, TUNESMITH_OLLAMA_HOST=nowhere) as rag:
-        service = rag.platform.services["rag"]
-        with rag.client() as client:
-            store = client.post("/v1/vector_stores", json={}).json()["id"]
-            file_id = rag.upload(OLD, "lighthouses.pdf")
-            client.post(f"/v1/vector_stores/{store}/files", json={"file_id": file_id})
-            wait_until(lambda: show(client, store, file_id)["progress"]["pages_done"] == 1, 300, "the page is read")
-        service.kill()
-        with closing(sqlite3.connect(tmp_path / "rag-dbos.sqlite")) as jobs, jobs:
-            jobs.execute("UPDATE workflow_status SET recovery_attempts = 4")  # as after three more kills
-        service.start()
-        with rag.client() as client:
-            ended = show(client, store, file_id, wait=60)
-        assert ended["status"] == "failed"
-        assert "was given up" in ended["last_error"]["message"]
+def test_an_ingestion_that_takes_the_service_down_again_and_again_is_given_up(slow: Rag) -> None:
+    service = slow.platform.services["rag"]
+    with slow.client() as client:
+        # It waits for a model that never comes, so that the ingestion is under way at the kill.
+        store = client.post("/v1/vector_stores", json={"embedding_model": "nosuch"}).json()["id"]
+        file_id = slow.upload(OLD, "lighthouses.pdf")
+        client.post(f"/v1/vector_stores/{store}/files", json={"file_id": file_id})
+        wait_until(lambda: show(client, store, file_id)["progress"]["pages_done"] == 1, 300, "the page is read")
+    service.kill()
+    with closing(sqlite3.connect(slow.platform.data_dir / "rag-dbos.sqlite")) as jobs, jobs:
+        jobs.execute("UPDATE workflow_status SET recovery_attempts = 4")  # as after three more kills
+    service.start()
+    with slow.client() as client:
+        ended = show(client, store, file_id, wait=60)
+    assert ended["status"] == "failed"
+    assert "was given up" in ended["last_error"]["message"]

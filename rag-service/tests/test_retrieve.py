@@ -3,13 +3,17 @@
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest_asyncio
 
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder, Vector
 from tunesmith_rag.index import Chunk, ChunkIndex, Filter, Hit, Matrix
-from tunesmith_rag.retrieve import Question, Retriever
+from tunesmith_rag.legs import Legs
+from tunesmith_rag.lexical import LexicalIndex
+from tunesmith_rag.retrieve import Question, Retriever, Weights
 from tunesmith_rag.rewrite import Rewriter, Versions
 from tunesmith_shared.database import Database
 from tunesmith_shared.tables import Document, VectorStore
@@ -54,6 +58,7 @@ class Bench:
 
     database: Database
     index: CountingIndex
+    legs: Legs
     embedder: CountingEmbedder
     retriever: Retriever
     made: list[str] = field(default_factory=list)
@@ -69,7 +74,7 @@ class Bench:
             )  # fmt: skip
         chunks = [Chunk(document_id, number, 1, text) for number, text in enumerate(texts)]
         vectors = await OllamaEmbedder.embed(self.embedder, STORE.embedding_model, texts, 60)
-        await self.index.add(STORE.id, chunks, vectors, {})
+        await self.legs.add(STORE.id, chunks, vectors, {})
         self.embedder.requests = 0
 
 
@@ -81,11 +86,13 @@ async def bench(engine_platform: Platform, database_url: str, tmp_path: Path) ->
     database, embedder, rewriter = Database(database_url), CountingEmbedder(url, 256), KnownRewriter(url, 3, 5)
     async with database.session() as session:
         await session.merge(STORE)
-    yield Bench(database, index, embedder, Retriever(database, index, embedder, rewriter, patience=60, closest=0.6))
+    legs = Legs(index, LexicalIndex(tmp_path / "lexical"))
+    retriever = Retriever(database, legs, embedder, rewriter, patience=60, closest=0.6)
+    yield Bench(database, index, legs, embedder, retriever)
     await rewriter.close()
     await embedder.close()
     await database.close()
-    index.close()
+    legs.close()
 
 
 async def test_all_versions_go_into_one_query(bench: Bench) -> None:
@@ -112,3 +119,43 @@ async def test_chunks_whose_document_is_gone_are_not_shown(bench: Bench) -> None
     async with bench.database.session() as session:
         await session.delete(await session.get_one(Document, "ferry"))
     assert (await bench.retriever.search(STORE, Question(["When does the ferry leave?"], 3))).data == []
+
+
+async def test_a_rare_word_brings_up_what_the_meaning_alone_leaves_out(bench: Bench) -> None:
+    codes = [
+        f"Fault code E{number:02} means that a sensor has to be looked at by the technician." for number in range(60)
+    ]
+    await bench.add("faults", "completed", codes)
+    question = ["What does fault code E47 mean?"]
+    both = await bench.retriever.search(STORE, Question(question, 1))
+    dense = await bench.retriever.search(STORE, Question(question, 60, weights=Weights(lexical=0)))
+    assert both.data[0].chunk.text == codes[47]
+    assert [leg.kind for leg in both.legs] == ["dense", "lexical"]
+    assert [leg.kind for leg in dense.legs] == ["dense"]
+    known = {result.chunk.id: result.score for result in dense.data}
+    assert abs(both.data[0].score - known[both.data[0].chunk.id]) < 1e-5  # a cosine, whichever leg found it
+
+
+async def test_words_of_hidden_documents_neither_show_nor_take_places(bench: Bench) -> None:
+    await bench.add("ferry", "completed", [TEXT])
+    await bench.add("old", "superseded", ["Borkum Borkum ferry"] * 60)
+    found = await bench.retriever.search(STORE, Question(["Borkum ferry"], 3, weights=Weights(dense=0)))
+    assert [result.chunk.document_id for result in found.data] == ["ferry"]
+    assert {chunk.document_id for leg in found.legs for chunk, _ in leg.hits} == {"ferry"}
+
+
+async def test_filters_choose_the_same_chunks_by_meaning_and_by_words(bench: Bench) -> None:
+    facts: list[dict[str, Any]] = [{"year": 2024.0, "kind": "a"}, {"year": 2020.0}, {"kind": "b", "good": True}, {}]
+    for number, known in enumerate(facts):
+        chunks = [Chunk(f"doc-{number}", index, index + 1, TEXT) for index in range(3)]
+        await bench.legs.add(STORE.id, chunks, [[1.0, 0.0]] * 3, known)
+    conditions: list[Filter] = [
+        {"year": {"$eq": 2024.0}}, {"year": {"$ne": 2024.0}}, {"year": {"$gt": 2020.0}}, {"year": {"$lte": 2024.0}},
+        {"year": {"$in": [2020.0, 2024.0]}}, {"kind": {"$nin": ["a"]}}, {"good": {"$eq": True}}, {"page": {"$gte": 2}},
+        {"$and": [{"kind": {"$eq": "a"}}, {"page": {"$lt": 3}}]},
+        {"$or": [{"kind": {"$eq": "b"}}, {"index": {"$eq": 0}}]},
+    ]  # fmt: skip
+    for where in conditions:
+        dense = (await bench.index.search(STORE.id, np.array([[1.0, 0.0]], np.float32), 50, where))[0]
+        lexical = (await bench.legs.lexical.search(STORE.id, ["ferry"], 50, where))[0]
+        assert {hit.chunk.id for hit in dense} == {hit.chunk.id for hit in lexical} != set(), where

@@ -8,8 +8,11 @@ import anyio
 from fastapi import FastAPI
 
 from tunesmith_rag import endpoints, jobs, runtime
+from tunesmith_rag.batches import Batches
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder
+from tunesmith_rag.legs import Legs
+from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.resources import Resources
 from tunesmith_rag.retrieve import Retriever
 from tunesmith_rag.rewrite import Rewriter
@@ -38,8 +41,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
-        index = await anyio.to_thread.run_sync(open_index, settings.chroma_url, settings.data_dir)
+        dense = await anyio.to_thread.run_sync(open_index, settings.chroma_url, settings.data_dir)
+        index = Legs(dense, LexicalIndex(settings.data_dir / "lexical"))
         stack.push_async_callback(anyio.to_thread.run_sync, index.close)
+        await index.repair()
         embedder = OllamaEmbedder(settings.ollama_host, settings.embedding_max_tokens)
         stack.push_async_callback(embedder.close)
         rewriter = Rewriter(settings.ollama_host, settings.rewrite_count, settings.rewrite_seconds)
@@ -55,6 +60,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         )
         app.state.resources = resources
         app.state.vector_stores = VectorStores(resources, retriever)
+        app.state.batches = Batches(database, app.state.vector_stores)
         await stack.enter_async_context(_workflows(resources))
         yield
 

@@ -1,5 +1,6 @@
 """OpenAI's search filters (`eq ne gt gte lt lte in nin`, `and`, `or`) in the language of the index."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tunesmith_rag.index import FILTERABLE, Filter, attribute_key
@@ -8,6 +9,16 @@ from tunesmith_shared.errors import BadRequest
 _COMPARISONS = {"eq", "ne", "gt", "gte", "lt", "lte", "in", "nin"}
 _ORDERINGS = {"gt", "gte", "lt", "lte"}
 _MAX_DEPTH = 8
+_TESTS: dict[str, Callable[[Any, Any], bool]] = {
+    "$eq": lambda has, value: has == value,
+    "$ne": lambda has, value: has != value,
+    "$gt": lambda has, value: has > value,
+    "$gte": lambda has, value: has >= value,
+    "$lt": lambda has, value: has < value,
+    "$lte": lambda has, value: has <= value,
+    "$in": lambda has, value: has in value,
+    "$nin": lambda has, value: has not in value,
+}
 
 
 def to_condition(filters: dict[str, Any], depth: int = 0) -> Filter:
@@ -44,3 +55,33 @@ def _comparison(kind: str, key: object, value: object) -> Filter:
     if kind in _ORDERINGS and isinstance(value, str | bool):
         raise BadRequest(f'"{kind}" on {key} compares numbers.', param="filters")
     return {key if key in FILTERABLE else attribute_key(key): {f"${kind}": value}}
+
+
+def holds(where: Filter, facts: Mapping[str, Any]) -> bool:
+    """Say whether `facts` of a chunk meet the condition, as Chroma sees it.
+
+    A fact that is not there, or is of another kind than the value, is unlike every value.
+    """
+    for key, condition in where.items():
+        if key in ("$and", "$or"):
+            met = all if key == "$and" else any
+            if not met(holds(part, facts) for part in condition):
+                return False
+        elif not all(_meets(name, facts.get(key), value) for name, value in condition.items()):
+            return False
+    return True
+
+
+def _meets(name: str, has: object, value: object) -> bool:
+    if name in ("$in", "$nin"):
+        alike: Any = [one for one in value if _kind(one) == _kind(has)] if isinstance(value, list) else []
+        return _TESTS[name](has, alike)
+    if _kind(has) != _kind(value):
+        return name == "$ne"
+    return _TESTS[name](has, value)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return type(value).__name__
+    return "number"

@@ -15,14 +15,16 @@ class Ranking:
     weight: float = 1.0
 
 
-def fuse(rankings: Iterable[Ranking]) -> list[str]:
-    """Return all ids, best first: each scores the sum over the rankings of weight / (RANK_CONSTANT + rank), ranks
+def fuse(rankings: Iterable[Ranking]) -> dict[str, float]:
+    """Return all ids with their scores, best first: the sum over the rankings of weight / (RANK_CONSTANT + rank), ranks
     from 1.
 
-    Ids of equal score keep the order in which they were first seen.
+    Ids of equal score keep the order in which they were first seen. A ranking without weight has no say.
     """
     scores: dict[str, float] = {}
     for ranking in rankings:
+        if ranking.weight <= 0:
+            continue
         for rank, identifier in enumerate(ranking.ids, start=1):
             scores[identifier] = scores.get(identifier, 0.0) + ranking.weight / (RANK_CONSTANT + rank)
-    return sorted(scores, key=lambda identifier: -scores[identifier])
+    return dict(sorted(scores.items(), key=lambda scored: -scored[1]))

@@ -5,9 +5,10 @@ about what may be seen: which documents are complete is in the database, and `re
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import chromadb.errors
@@ -16,6 +17,7 @@ from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 
 from tunesmith_shared.errors import Unavailable
+from tunesmith_shared.tables import Document
 
 T = TypeVar("T")
 Matrix = np.ndarray[Any, np.dtype[np.float32]]
@@ -28,6 +30,9 @@ DOCUMENT, FILE, FILENAME, PAGE, INDEX = "document", "file_id", "filename", "page
 FILTERABLE = {FILE, FILENAME, PAGE, INDEX}
 """The own keys that a search may filter on, and that no attribute may be named like."""
 
+_OWN_PREFIX = "vs-"
+"""How the ids of vector stores begin; a Chroma server can hold other collections."""
+
 _THREADS = 4
 _BATCH = 1000
 
@@ -35,6 +40,12 @@ _BATCH = 1000
 def attribute_key(key: str) -> str:
     """Return the metadata key under which the attribute `key` of a document is kept with its chunks."""
     return f"attribute:{key}"
+
+
+def facts_of(document: Document, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what every chunk of a document with these attributes says about it."""
+    own = {attribute_key(key): value for key, value in attributes.items()}
+    return {**own, FILE: document.file_id, FILENAME: document.filename}
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,55 @@ class ChunkIndex:
 
         return await self._run(count)
 
+    async def vectors(self, store_id: str, chunk_ids: Sequence[str]) -> dict[str, Matrix]:
+        """Return the vectors of those of the chunks that there are."""
+
+        def read() -> dict[str, Matrix]:
+            try:
+                collection = self._client.get_collection(store_id, embedding_function=None)
+            except chromadb.errors.NotFoundError:
+                return {}
+            found = collection.get(ids=list(chunk_ids), include=["embeddings"])
+            vectors = cast("Any", found["embeddings"])
+            return {name: np.asarray(row, np.float32) for name, row in zip(found["ids"], vectors, strict=True)}
+
+        return await self._run(read) if chunk_ids else {}
+
+    async def describe(self, store_id: str, document_id: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """Replace the facts `old` of a document's chunks by `new`; no effect when it has none."""
+        changes = {**dict.fromkeys(old), **new}
+
+        def write() -> None:
+            try:
+                collection = self._client.get_collection(store_id, embedding_function=None)
+            except chromadb.errors.NotFoundError:
+                return
+            ids = collection.get(where={DOCUMENT: document_id}, include=[])["ids"]
+            for start in range(0, len(ids), _BATCH):
+                part = ids[start : start + _BATCH]
+                collection.update(ids=part, metadatas=[cast("Any", changes)] * len(part))
+
+        if changes:
+            await self._run(write)
+
+    async def sizes(self) -> dict[str, int]:
+        """Return the number of chunks of every vector store that has any."""
+        return await self._run(
+            lambda: {
+                collection.name: collection.count()
+                for collection in self._client.list_collections()
+                if collection.name.startswith(_OWN_PREFIX)
+            }
+        )
+
+    async def contents(self, store_id: str) -> AsyncIterator[list[tuple[Chunk, dict[str, Any]]]]:
+        """Yield the chunks of a store with the facts of their documents, `_BATCH` at a time."""
+        collection = await self._run(lambda: self._client.get_collection(store_id, embedding_function=None))
+        start = 0
+        while batch := await self._run(partial(_batch, collection, start)):
+            yield batch
+            start += len(batch)
+
     async def check(self) -> None:
         """Raise when Chroma does not answer."""
         await self._run(self._client.heartbeat)
@@ -170,3 +230,13 @@ def _hits(found: Any, row: int) -> list[Hit]:
         )
         for facts, text, vector in entries
     ]
+
+
+def _batch(collection: Collection, start: int) -> list[tuple[Chunk, dict[str, Any]]]:
+    found = collection.get(limit=_BATCH, offset=start, include=["documents", "metadatas"])
+    batch = []
+    for facts, text in zip(found["metadatas"] or [], found["documents"] or [], strict=True):
+        own = {DOCUMENT, PAGE, INDEX}
+        chunk = Chunk(str(facts[DOCUMENT]), int(cast("Any", facts[INDEX])), int(cast("Any", facts[PAGE])), text or "")
+        batch.append((chunk, {key: value for key, value in facts.items() if key not in own}))
+    return batch

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dbos import DBOS, error
 
 from tunesmith_rag import runtime
-from tunesmith_rag.index import FILE, FILENAME, Chunk, attribute_key
+from tunesmith_rag.index import Chunk, facts_of
 from tunesmith_rag.parse import ParseLimits, parse
 from tunesmith_rag.pdf import DocumentRefused
 from tunesmith_rag.publish import clean_up, fail, in_progress, progress, publish
@@ -162,10 +162,7 @@ async def embed_batch(document_id: str, start: int) -> int:
         store.embedding_model, [chunk.text for chunk in chunks], shared.settings.embedding_wait_seconds
     )
     await _check_dimension(store, len(vectors[0]))
-    attributes = {attribute_key(key): value for key, value in document.attributes.items()}
-    await shared.index.add(
-        store.id, chunks, vectors, {**attributes, FILE: document.file_id, FILENAME: document.filename}
-    )
+    await shared.index.add(store.id, chunks, vectors, facts_of(document, document.attributes))
     await progress(document_id, chunks_done=start + len(chunks))
     return start + len(chunks)
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+from typing import Any
 
 from dbos import DBOS, SetWorkflowID
 
+from tunesmith_rag import describe, remove
 from tunesmith_rag import ingest as ingestion
-from tunesmith_rag import remove
-from tunesmith_rag.repository import Documents
+from tunesmith_rag.repository import Documents, Stores
 from tunesmith_rag.resources import Resources
 from tunesmith_shared.tables import Document
 
@@ -40,6 +41,12 @@ async def remove_documents(store_id: str, document_ids: list[str]) -> None:
     await handle.get_result()
 
 
+async def describe_document(document_id: str, attributes: dict[str, Any]) -> None:
+    """Replace a document's attributes and wait until searches filter on the new ones."""
+    handle = await DBOS.start_workflow_async(describe.describe_document, document_id, attributes)
+    await handle.get_result()
+
+
 async def remove_store(store_id: str) -> None:
     """Remove a store and wait until nothing of it is left."""
     handle = await DBOS.start_workflow_async(remove.remove_store, store_id)
@@ -50,13 +57,15 @@ async def watch(resources: Resources) -> None:
     """Keep looking for documents in progress that nothing works on, until cancelled.
 
     One whose request was killed between its row and its workflow is started. One whose ingestion DBOS has given up,
-    since it took the whole process down again and again, is marked failed, so that it never waits for ever.
+    since it took the whole process down again and again, is marked failed, so that it never waits for ever. Stores that
+    have expired are emptied.
     """
     while True:
         try:
             await check_documents(resources)
+            await empty_expired_stores(resources)
         except Exception:  # the database may be away for seconds; this must outlive that
-            _logger.exception("could not look after the documents in progress")
+            _logger.exception("could not look after documents in progress and expired stores")
         await asyncio.sleep(_WATCH_SECONDS)
 
 
@@ -70,6 +79,16 @@ async def check_documents(resources: Resources) -> None:
             await enqueue(document)
         elif status.status in _DEAD:
             await _give_up(resources, document)
+
+
+async def empty_expired_stores(resources: Resources) -> None:
+    """Remove the documents of stores that have expired; the stores themselves stay, and say so."""
+    async with resources.database.session() as session:
+        contents = {
+            store.id: list(await Documents(session).of_store(store.id)) for store in await Stores(session).expired()
+        }
+    for store_id, document_ids in contents.items():
+        await remove_documents(store_id, document_ids)
 
 
 async def _give_up(resources: Resources, document: Document) -> None:

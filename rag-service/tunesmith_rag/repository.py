@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from tunesmith_rag.expiry import DAY_SECONDS
 from tunesmith_shared.clock import now
-from tunesmith_shared.tables import Document, File, VectorStore
+from tunesmith_shared.tables import Document, File, FileBatch, VectorStore
 
 ACTIVE = ("in_progress", "completed")
 LISTED = ("in_progress", "completed", "failed")
@@ -50,6 +51,13 @@ class Stores:
         """Note that the store was used just now."""
         await self._session.execute(update(VectorStore).where(VectorStore.id == store_id).values(last_active_at=now()))
 
+    async def expired(self) -> Sequence[VectorStore]:
+        """Return the stores that have expired and still have documents, whoever owns them."""
+        last = VectorStore.last_active_at + VectorStore.expires_after_days * DAY_SECONDS
+        filled = select(Document.vector_store_id)
+        query = select(VectorStore).where(last <= now(), VectorStore.id.in_(filled))
+        return (await self._session.scalars(query)).all()
+
     async def exists(self, store_id: str) -> bool:
         """Say whether there still is a store of this id, whoever owns it."""
         return await self._session.get(VectorStore, store_id) is not None
@@ -64,6 +72,7 @@ class Stores:
     async def remove(self, store_id: str) -> None:
         """Remove a store and its documents."""
         await self._session.execute(delete(Document).where(Document.vector_store_id == store_id))
+        await self._session.execute(delete(FileBatch).where(FileBatch.vector_store_id == store_id))
         await self._session.execute(delete(VectorStore).where(VectorStore.id == store_id))
 
     async def counts(self, store_ids: Sequence[str]) -> dict[str, tuple[dict[str, int], int]]:
@@ -135,6 +144,25 @@ class Documents:
         query = select(Document).where(Document.id.in_(document_ids), Document.status == "completed")
         return {document.id: document for document in await self._session.scalars(query)}
 
+    async def of_store(self, store_id: str) -> Sequence[str]:
+        """Return the ids of all documents of a store, in whatever state."""
+        return (await self._session.scalars(select(Document.id).where(Document.vector_store_id == store_id))).all()
+
+    async def of_ids(self, document_ids: Sequence[str]) -> Sequence[Document]:
+        """Return those of the documents that there are, oldest first; not those being deleted."""
+        query = select(Document).where(Document.id.in_(document_ids), Document.status != "deleting")
+        return (await self._session.scalars(query.order_by(Document.id))).all()
+
+    async def cancel(self, document_ids: Sequence[str]) -> None:
+        """Take documents in progress out of the store; their ingestions see it, stop, and remove what they wrote."""
+        going_on = update(Document).where(Document.id.in_(document_ids), Document.status == "in_progress")
+        await self._session.execute(going_on.values(status="superseded", updated_at=now()))
+
+    async def describe(self, document_id: str, attributes: dict[str, Any]) -> None:
+        """Replace the attributes of a document."""
+        described = update(Document).where(Document.id == document_id)
+        await self._session.execute(described.values(attributes=attributes, updated_at=now()))
+
     async def of_name(self, document: Document) -> Sequence[Document]:
         """Return the other versions of a document: same store, same name."""
         query = select(Document).where(
@@ -171,6 +199,22 @@ class Documents:
     async def remove(self, document_ids: Sequence[str]) -> None:
         """Remove documents."""
         await self._session.execute(delete(Document).where(Document.id.in_(document_ids)))
+
+
+class FileBatches:
+    """File batches."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def get(self, owner: str, store_id: str, batch_id: str) -> FileBatch | None:
+        """Return the owner's batch of this id in this store."""
+        query = select(FileBatch).where(FileBatch.owner == owner, FileBatch.vector_store_id == store_id)
+        return (await self._session.scalars(query.where(FileBatch.id == batch_id))).one_or_none()
+
+    async def cancel(self, batch_id: str) -> None:
+        """Note that the batch was cancelled."""
+        await self._session.execute(update(FileBatch).where(FileBatch.id == batch_id).values(cancelled_at=now()))
 
 
 def _sliced(query: Select[Row], table: type[Row], part: Slice) -> Select[Row]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunesmith_rag.embed import Embedder
-from tunesmith_rag.index import ChunkIndex
+from tunesmith_rag.legs import Legs
 from tunesmith_rag.settings import RagSettings
 from tunesmith_rag.workfiles import WorkFolder
 from tunesmith_shared.database import Database
@@ -38,7 +38,7 @@ class Resources:
     settings: RagSettings
     database: Database
     files: FileStore
-    index: ChunkIndex
+    index: Legs
     embedder: Embedder
     endings: Endings = field(default_factory=Endings)
 

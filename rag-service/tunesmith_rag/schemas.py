@@ -1,11 +1,13 @@
 """What the routes take and give: OpenAI's vector store objects, with our extensions beside their fields."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from tunesmith_rag.expiry import expired, expires_at
 from tunesmith_rag.index import FILTERABLE
-from tunesmith_shared.tables import Document, VectorStore
+from tunesmith_shared.tables import Document, FileBatch, VectorStore
 
 Json = dict[str, Any]
 Metadata = Annotated[
@@ -56,12 +58,10 @@ class StaticChunking(Body):
 ChunkingStrategy = Annotated[AutoChunking | StaticChunking, Field(discriminator="type")]
 
 
-class AttachFile(Body):
-    """Body of `POST /v1/vector_stores/{id}/files`."""
+class Attributed(Body):
+    """A body with attributes of a document; as `POST /v1/vector_stores/{id}/files/{file_id}` replaces them."""
 
-    file_id: str
     attributes: Attributes | None = None
-    chunking_strategy: ChunkingStrategy = AutoChunking()
 
     @model_validator(mode="after")
     def _free_names(self) -> Self:
@@ -70,14 +70,70 @@ class AttachFile(Body):
         return self
 
 
+class AttachFile(Attributed):
+    """Body of `POST /v1/vector_stores/{id}/files`."""
+
+    file_id: str
+    chunking_strategy: ChunkingStrategy = AutoChunking()
+
+
+class AttachFiles(Attributed):
+    """Body of `POST /v1/vector_stores/{id}/file_batches`: file ids and what holds for all, or files with their own."""
+
+    file_ids: list[str] = Field(default_factory=list, max_length=2000)
+    files: list[AttachFile] = Field(default_factory=list, max_length=2000)
+    chunking_strategy: ChunkingStrategy = AutoChunking()
+
+    @model_validator(mode="after")
+    def _one_list(self) -> Self:
+        if bool(self.file_ids) == bool(self.files):
+            raise ValueError("give either file_ids or files, with at least one file")
+        return self
+
+    @property
+    def each(self) -> list[AttachFile]:
+        """The files, each with its own attributes and sizes."""
+        shared = {"attributes": self.attributes, "chunking_strategy": self.chunking_strategy}
+        return self.files or [AttachFile.model_validate({"file_id": name, **shared}) for name in self.file_ids]
+
+
+class ExpiresAfter(Body):
+    """How many days after its last use a store is emptied."""
+
+    anchor: Literal["last_active_at"] = "last_active_at"
+    days: int = Field(ge=1, le=365)
+
+
 class CreateStore(Body):
     """Body of `POST /v1/vector_stores`. `embedding_model` is an extension."""
 
     name: str = Field(default="", max_length=256)
     file_ids: list[str] = Field(default_factory=list, max_length=500)
     metadata: Metadata | None = None
+    expires_after: ExpiresAfter | None = None
     chunking_strategy: ChunkingStrategy = AutoChunking()
     embedding_model: str | None = None
+
+
+class UpdateStore(Body):
+    """Body of `POST /v1/vector_stores/{id}`: what is not named stays; `expires_after: null` takes an expiry away."""
+
+    name: str | None = Field(default=None, max_length=256)
+    metadata: Metadata | None = None
+    expires_after: ExpiresAfter | None = None
+
+
+class HybridSearch(Body):
+    """What the ranking by meaning and the ranking by words count for; OpenAI's names."""
+
+    embedding_weight: float = Field(ge=0, le=100)
+    text_weight: float = Field(ge=0, le=100)
+
+    @model_validator(mode="after")
+    def _one_counts(self) -> Self:
+        if not self.embedding_weight and not self.text_weight:
+            raise ValueError("one of embedding_weight and text_weight must be above 0")
+        return self
 
 
 class RankingOptions(Body):
@@ -85,10 +141,14 @@ class RankingOptions(Body):
 
     ranker: Literal["auto", "none", "default-2024-08-21", "default-2024-11-15"] = "auto"
     score_threshold: float = Field(default=0.0, ge=0.0, le=1.0)
+    hybrid_search: HybridSearch = HybridSearch(embedding_weight=1, text_weight=1)
 
 
 class SearchBody(Body):
-    """Body of `POST /v1/vector_stores/{id}/search`. `rewrite_model` is an extension: the chat model that rewrites."""
+    """Body of `POST /v1/vector_stores/{id}/search`.
+
+    Extensions: `rewrite_model`, the chat model that rewrites, and `explain`, to be told how the order came about.
+    """
 
     query: str | list[str]
     filters: Json | None = None
@@ -96,6 +156,7 @@ class SearchBody(Body):
     ranking_options: RankingOptions = RankingOptions()
     rewrite_query: bool = False
     rewrite_model: str | None = None
+    explain: bool = False
 
     @property
     def queries(self) -> list[str]:
@@ -112,20 +173,43 @@ class SearchBody(Body):
 def store_object(store: VectorStore, counts: dict[str, int], usage_bytes: int) -> Json:
     """Return the `vector_store` object; `counts` has the number of documents by stored status."""
     shown = {status: counts.get(status, 0) for status in ("in_progress", "completed", "failed")}
+    days = store.expires_after_days
     return {
         "id": store.id,
         "object": "vector_store",
         "name": store.name,
         "created_at": store.created_at,
         "last_active_at": store.last_active_at,
-        "status": "in_progress" if shown["in_progress"] else "completed",
+        "status": "expired" if expired(store) else "in_progress" if shown["in_progress"] else "completed",
         "usage_bytes": usage_bytes,
         "file_counts": {**shown, "cancelled": 0, "total": sum(shown.values())},
+        "expires_after": {"anchor": "last_active_at", "days": days} if days else None,
+        "expires_at": expires_at(store),
         "metadata": store.details,
         "model": store.model,
         "embedding_model": store.embedding_model,
         "embedding_dimension": store.embedding_dimension,
     }
+
+
+def batch_object(batch: FileBatch, documents: Sequence[Document]) -> Json:
+    """Return the `vector_store.files_batch` object; `documents` are those of its files that have not been deleted."""
+    statuses = [public_status(document) for document in documents]
+    counts = {status: statuses.count(status) for status in ("in_progress", "completed", "failed", "cancelled")}
+    ended = "cancelled" if batch.cancelled_at else "failed" if statuses and set(statuses) == {"failed"} else "completed"
+    return {
+        "id": batch.id,
+        "object": "vector_store.files_batch",
+        "created_at": batch.created_at,
+        "vector_store_id": batch.vector_store_id,
+        "status": "in_progress" if counts["in_progress"] and not batch.cancelled_at else ended,
+        "file_counts": {**counts, "total": len(statuses)},
+    }
+
+
+def public_status(document: Document) -> str:
+    """Return a document's status in OpenAI's words."""
+    return _PUBLIC_STATUS.get(document.status, document.status)
 
 
 def document_object(document: Document) -> Json:
@@ -137,7 +221,7 @@ def document_object(document: Document) -> Json:
         "vector_store_id": document.vector_store_id,
         "created_at": document.created_at,
         "usage_bytes": document.usage_bytes,
-        "status": _PUBLIC_STATUS.get(document.status, document.status),
+        "status": public_status(document),
         "last_error": error,
         "attributes": document.attributes,
         "chunking_strategy": document.chunking_strategy,

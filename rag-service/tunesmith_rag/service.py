@@ -7,13 +7,14 @@ from typing import Literal, TypeVar
 from sqlalchemy.exc import IntegrityError
 
 from tunesmith_rag import jobs
+from tunesmith_rag.expiry import check_usable
 from tunesmith_rag.filters import to_condition
 from tunesmith_rag.repository import Documents, Slice, Stores
 from tunesmith_rag.resources import Resources
-from tunesmith_rag.retrieve import Question, Results, Retriever
-from tunesmith_rag.schemas import ENDED, AttachFile, CreateStore, SearchBody
+from tunesmith_rag.retrieve import Question, Results, Retriever, Weights
+from tunesmith_rag.schemas import ENDED, AttachFile, Attributed, CreateStore, SearchBody, UpdateStore
 from tunesmith_shared.clock import now
-from tunesmith_shared.errors import NotFound
+from tunesmith_shared.errors import Conflict, NotFound
 from tunesmith_shared.ids import new_id
 from tunesmith_shared.tables import Document, VectorStore
 
@@ -54,10 +55,11 @@ class VectorStores:
         """Create a store and attach the files that `body` names."""
         store = self._new_store(owner, body.name, None, body.embedding_model)
         store.details = body.metadata or {}
+        store.expires_after_days = body.expires_after.days if body.expires_after else None
         async with self._database.session() as session:
             for file_id in body.file_ids:
                 if await Documents(session).file(owner, file_id) is None:
-                    raise _no_file(file_id)
+                    raise no_file(file_id)
             session.add(store)
         for file_id in body.file_ids:
             await self.attach(owner, store.id, AttachFile(file_id=file_id, chunking_strategy=body.chunking_strategy))
@@ -93,6 +95,21 @@ class VectorStores:
         found, more = _cut(stores, part.limit)
         return await self._states(found), more
 
+    async def update(self, owner: str, store_id: str, body: UpdateStore) -> StoreState:
+        """Change what `body` names. It counts as a use: a store that has expired can be filled again."""
+        async with self._database.session() as session:
+            store = await Stores(session).get(owner, store_id)
+            if store is None:
+                raise _no_store(store_id)
+            if body.name is not None:
+                store.name = body.name
+            if body.metadata is not None:
+                store.details = body.metadata
+            if "expires_after" in body.model_fields_set:
+                store.expires_after_days = body.expires_after.days if body.expires_after else None
+            store.last_active_at = now()
+        return await self.get(owner, store_id)
+
     async def delete(self, owner: str, store_id: str) -> None:
         """Delete a store with all its documents."""
         await self._store(owner, store_id)
@@ -106,11 +123,12 @@ class VectorStores:
         it is complete.
         """
         store = await self._store(owner, store_id)
+        check_usable(store)
         async with self._database.session() as session:
             documents = Documents(session)
             file = await documents.file(owner, body.file_id)
             if file is None:
-                raise _no_file(body.file_id)
+                raise no_file(body.file_id)
             known = await documents.of_content(store.id, file.sha256)
             await Stores(session).touch(store.id)
         if known is not None:
@@ -175,9 +193,28 @@ class VectorStores:
         older = [version.id for version in versions if version.id < document.id]
         await jobs.remove_documents(store_id, [document.id, *older])
 
+    async def describe(self, owner: str, store_id: str, file_id: str, body: Attributed) -> Document:
+        """Replace the attributes of a document; raises `Conflict` while it is being ingested."""
+        document = await self.document(owner, store_id, file_id)
+        if document.status == "in_progress":
+            raise Conflict(f"The file {file_id} is still being added. Change its attributes when it is complete.")
+        await jobs.describe_document(document.id, body.attributes or {})
+        return await self.document(owner, store_id, file_id)
+
+    async def content(self, owner: str, store_id: str, file_id: str) -> list[str]:
+        """Return the texts of a document's chunks in order; raises `Conflict` when it is not complete."""
+        document = await self.document(owner, store_id, file_id)
+        if document.status != "completed":
+            raise Conflict(
+                f"The file {file_id} is {document.status}, so there is no text of it. Wait, or add it again."
+            )
+        return await self._resources.index.lexical.texts(store_id, document.id)
+
     async def search(self, owner: str, store_id: str, body: SearchBody) -> Results:
         """Find the chunks of a store that answer the questions in `body`."""
         store = await self._store(owner, store_id)
+        check_usable(store)
+        options = body.ranking_options
         model = body.rewrite_model or self._resources.settings.rewrite_model
         async with self._database.session() as session:
             await Stores(session).touch(store.id)
@@ -187,8 +224,9 @@ class VectorStores:
                 body.queries,
                 body.max_num_results,
                 to_condition(body.filters) if body.filters else None,
-                body.ranking_options.score_threshold,
+                options.score_threshold,
                 model if body.rewrite_query else None,
+                Weights(options.hybrid_search.embedding_weight, options.hybrid_search.text_weight),
             ),
         )
 
@@ -208,7 +246,7 @@ class VectorStores:
         async with self._database.session() as session:
             store = await Stores(session).get(owner, store_id)
         if store is None:
-            raise NotFound(f"There is no vector store {store_id}.", param="vector_store_id")
+            raise _no_store(store_id)
         return store
 
     async def _states(self, stores: Sequence[VectorStore]) -> list[StoreState]:
@@ -221,5 +259,10 @@ def _cut(items: Sequence[Item], limit: int) -> tuple[list[Item], bool]:
     return list(items[:limit]), len(items) > limit
 
 
-def _no_file(file_id: str) -> NotFound:
+def no_file(file_id: str) -> NotFound:
+    """Return the error for a file id that is not one of the owner's uploads."""
     return NotFound(f"There is no file {file_id}. Upload it first.", param="file_id")
+
+
+def _no_store(store_id: str) -> NotFound:
+    return NotFound(f"There is no vector store {store_id}.", param="vector_store_id")

@@ -136,9 +136,9 @@ class VectorStore(Base):
 class Document(Base):
     """A file in a vector store. Its id names its chunks; only the chunks of a completed document are searched.
 
-    `status` is in_progress, completed, failed, superseded (a newer document of the same name is current; chunks still
-    to be removed), replaced (they are gone) or deleting. `facts` holds what ingestion found out: pages without
-    text, say.
+    `status` is in_progress, completed, failed, superseded (a newer document of the same name is current, or its
+    ingestion was cancelled; chunks still to be removed), replaced (they are gone) or deleting. `facts` holds what
+    ingestion found out: pages without text, say.
     """
 
     __tablename__ = "documents"
@@ -172,6 +172,18 @@ class Document(Base):
     usage_bytes: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[int]
     updated_at: Mapped[int]
+
+
+class FileBatch(Base):
+    """Files that were added to a vector store in one request; `document_ids` names the documents they became."""
+
+    __tablename__ = "file_batches"
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(64), index=True)
+    vector_store_id: Mapped[str] = mapped_column(ForeignKey("vector_stores.id", ondelete="CASCADE"), index=True)
+    document_ids: Mapped[list[str]] = mapped_column(default=list)
+    cancelled_at: Mapped[int | None]
+    created_at: Mapped[int]
 
 
 class Job(Base):

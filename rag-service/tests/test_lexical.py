@@ -1,0 +1,117 @@
+"""The full-text index: rare words first, nothing left on the disk after a deletion, in step with the vectors."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tunesmith_rag.chroma import open_index
+from tunesmith_rag.index import Chunk
+from tunesmith_rag.legs import Legs
+from tunesmith_rag.lexical import LexicalIndex, match_expression
+from tunesmith_shared.errors import Unavailable
+
+STORE = "vs-test"
+VECTOR = [1.0, 0.0]
+
+
+@pytest.fixture
+def lexical(tmp_path: Path) -> Iterator[LexicalIndex]:
+    lexical = LexicalIndex(tmp_path / "lexical")
+    yield lexical
+    lexical.close()
+
+
+def chunks(document: str, *texts: str) -> list[Chunk]:
+    return [Chunk(document, number, number + 1, text) for number, text in enumerate(texts)]
+
+
+async def texts(lexical: LexicalIndex, query: str) -> list[str]:
+    return [hit.chunk.text for hit in (await lexical.search(STORE, [query], 10, None))[0]]
+
+
+async def test_the_chunk_with_the_rarer_word_comes_first_and_others_are_not_found(lexical: LexicalIndex) -> None:
+    await lexical.add(STORE, chunks("doc", "the pump has a fuse", "the pump has a valve", "the pump", "a cat"), {})
+    assert (await texts(lexical, "Which valves has the pump?"))[0] == "the pump has a valve"
+    assert await texts(lexical, "elephants") == []
+    scores = [hit.score for hit in (await lexical.search(STORE, ["pump valve"], 10, None))[0]]
+    assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "query", ['"', "AND OR NOT", "a* (b) NEAR/2 ^c:", "text:pump -fuse", "'; DROP TABLE x", "\x00"]
+)
+async def test_no_question_is_taken_for_a_command(lexical: LexicalIndex, query: str) -> None:
+    await lexical.add(STORE, chunks("doc", "pump"), {})
+    assert len(await lexical.search(STORE, [query], 10, None)) == 1
+
+
+def test_words_are_named_once_and_a_question_without_any_finds_nothing() -> None:
+    assert match_expression("Pump, pump; TS-4?") == '"pump" OR "ts" OR "4"'
+    assert match_expression("?!") == ""
+
+
+async def test_accents_and_endings_do_not_matter(lexical: LexicalIndex) -> None:
+    await lexical.add(STORE, chunks("doc", "Die Fähre fährt", "calibrating gauges"), {})
+    assert await texts(lexical, "fahre") == ["Die Fähre fährt"]
+    assert await texts(lexical, "calibrated gauge") == ["calibrating gauges"]
+
+
+async def test_writing_the_same_chunks_again_changes_nothing(lexical: LexicalIndex) -> None:
+    for _ in range(2):
+        await lexical.add(STORE, chunks("doc", "one pump", "two pumps"), {})
+    assert await lexical.count(STORE) == 2
+    assert len(await texts(lexical, "pump")) == 2
+
+
+async def test_a_removed_document_leaves_no_word_on_the_disk_and_the_others_in_place(
+    lexical: LexicalIndex, tmp_path: Path
+) -> None:
+    await lexical.add(
+        STORE, chunks("secret", *(f"xylophone {n} kakapo" for n in range(300))), {"filename": "zebra.pdf"}
+    )
+    await lexical.add(STORE, chunks("kept", "a pump"), {})
+    await lexical.remove_document(STORE, "secret")
+    content = b"".join(path.read_bytes() for path in (tmp_path / "lexical").iterdir())
+    assert not any(word in content for word in (b"xylophon", b"kakapo", b"zebra"))
+    assert await texts(lexical, "xylophone pump") == ["a pump"]
+
+
+async def test_a_removed_store_leaves_no_file(lexical: LexicalIndex, tmp_path: Path) -> None:
+    await lexical.add(STORE, chunks("doc", "pump"), {})
+    await lexical.remove_store(STORE)
+    assert list((tmp_path / "lexical").iterdir()) == []
+    assert await texts(lexical, "pump") == []
+    await lexical.remove_store(STORE)
+    await lexical.remove_document(STORE, "doc")
+
+
+async def test_a_damaged_file_is_reported_and_rebuilt_from_the_vectors(tmp_path: Path) -> None:
+    legs = Legs(open_index("", tmp_path), LexicalIndex(tmp_path / "lexical"))
+    await legs.add(
+        STORE, chunks("doc", "a pump", "a valve"), [VECTOR] * 2, {"filename": "a.pdf", "attribute:year": 2024}
+    )
+    path = tmp_path / "lexical" / f"{STORE}.sqlite3"
+    path.write_bytes(b"no database" * 1000)
+    with pytest.raises(Unavailable, match="restart the rag-service"):
+        await legs.lexical.search(STORE, ["pump"], 1, None)
+    await legs.repair()
+    where = {"$and": [{"filename": {"$eq": "a.pdf"}}, {"attribute:year": {"$gt": 2023}}]}
+    assert [hit.chunk.id for hit in (await legs.lexical.search(STORE, ["pump"], 1, where))[0]] == ["doc:0"]
+    legs.close()
+
+
+async def test_stores_from_before_are_given_words_and_leftovers_are_removed(tmp_path: Path) -> None:
+    legs = Legs(open_index("", tmp_path), LexicalIndex(tmp_path / "lexical"))
+    await legs.dense.add(STORE, chunks("doc", *(f"pump {n}" for n in range(2500))), [VECTOR] * 2500, {})
+    await legs.lexical.add("vs-gone", chunks("doc", "pump"), {})
+    await legs.repair()
+    assert await legs.lexical.stores() == {STORE}
+    assert [hit.chunk.id for hit in (await legs.lexical.search(STORE, ["2499"], 5, None))[0]] == ["doc:2499"]
+    with closing(sqlite3.connect(tmp_path / "lexical" / f"{STORE}.sqlite3")) as connection:
+        before = connection.execute("PRAGMA data_version").fetchone()
+        await legs.repair()  # in step: nothing to do
+        assert connection.execute("PRAGMA data_version").fetchone() == before
+    legs.close()

@@ -1,0 +1,36 @@
+"""Replacing a document's attributes: durable, so that what is searched and what is shown never differ for long."""
+
+import asyncio
+from typing import Any
+
+from dbos import DBOS
+
+from tunesmith_rag import runtime
+from tunesmith_rag.index import facts_of
+from tunesmith_rag.repository import Documents
+from tunesmith_shared.durable import WORKFLOW
+
+_one_at_a_time = asyncio.Lock()
+"""Two replacements at once would leave the indexes with attributes of both."""
+
+
+@DBOS.workflow(**WORKFLOW)
+async def describe_document(document_id: str, attributes: dict[str, Any]) -> None:
+    """Replace the attributes of a document whose ingestion has ended."""
+    with runtime.tracked():
+        await replace_attributes(document_id, attributes)
+
+
+@DBOS.step()
+async def replace_attributes(document_id: str, attributes: dict[str, Any]) -> None:
+    """Replace them in the indexes, then in the row. No effect on a document that was deleted."""
+    shared = runtime.resources()
+    async with _one_at_a_time:
+        async with shared.database.session() as session:
+            document = await Documents(session).get(document_id)
+        if document is None or document.status == "deleting":
+            return
+        old, new = facts_of(document, document.attributes), facts_of(document, attributes)
+        await shared.index.describe(document.vector_store_id, document_id, old, new)
+        async with shared.database.session() as session:
+            await Documents(session).describe(document_id, attributes)

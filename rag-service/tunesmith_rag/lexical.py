@@ -1,0 +1,229 @@
+"""The words of all chunks, in SQLite's full-text index (FTS5), ranked by BM25: one file a vector store.
+
+It is kept on disk and follows the chunks as they come and go; nothing is built at a start or a search. A file a store
+keeps the statistics of one owner's words from another's ranking, and makes deleting a store the removal of a file.
+SQLite orders writers by itself, so this needs no lock of its own, whichever relational database there is.
+
+Like `index.py` this knows nothing about what may be seen; `retrieve.py` asks the database.
+"""
+
+import asyncio
+import json
+import re
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tunesmith_rag.filters import holds
+from tunesmith_rag.index import DOCUMENT, INDEX, PAGE, Chunk, Filter
+from tunesmith_shared.errors import Unavailable
+
+T = TypeVar("T")
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS documents (id TEXT PRIMARY KEY, facts TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS chunks (
+    number INTEGER PRIMARY KEY, document TEXT NOT NULL, position INTEGER NOT NULL, page INTEGER NOT NULL,
+    text TEXT NOT NULL, UNIQUE (document, position)
+);
+CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
+    text, content = 'chunks', content_rowid = 'number', tokenize = 'porter unicode61 remove_diacritics 2'
+);
+CREATE TRIGGER IF NOT EXISTS chunk_added AFTER INSERT ON chunks BEGIN
+    INSERT INTO words (rowid, text) VALUES (new.number, new.text);
+END;
+CREATE TRIGGER IF NOT EXISTS chunk_removed AFTER DELETE ON chunks BEGIN
+    INSERT INTO words (words, rowid, text) VALUES ('delete', old.number, old.text);
+END;
+"""
+_RANKED = """
+SELECT chunks.document, chunks.position, chunks.page, chunks.text, documents.facts, -bm25(words) AS score
+FROM words JOIN chunks ON chunks.number = words.rowid JOIN documents ON documents.id = chunks.document
+WHERE words MATCH ? ORDER BY score DESC, chunks.number
+"""
+_SUFFIX = ".sqlite3"
+_THREADS = 4
+_BUSY_SECONDS = 30.0
+_MOST_WORDS = 64
+
+
+@dataclass(frozen=True)
+class WordHit:
+    """A chunk that shares words with a question, and its BM25 score: 0 and up, comparable within one search only."""
+
+    chunk: Chunk
+    score: float
+
+
+class LexicalIndex:
+    """The full-text files in `folder`, read and written in threads of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="lexical")
+
+    async def add(self, store_id: str, chunks: Sequence[Chunk], facts: Mapping[str, Any]) -> None:
+        """Write chunks of one document with its `facts`; over those that are there already."""
+        if not chunks:
+            return
+        rows = [(chunk.document_id, chunk.index, chunk.page, chunk.text) for chunk in chunks]
+
+        def write() -> None:
+            with self._writing(store_id) as connection:
+                connection.execute(
+                    "INSERT OR REPLACE INTO documents VALUES (?, ?)", (chunks[0].document_id, json.dumps(dict(facts)))
+                )
+                connection.executemany(
+                    "DELETE FROM chunks WHERE document = ? AND position = ?", [row[:2] for row in rows]
+                )
+                connection.executemany("INSERT INTO chunks (document, position, page, text) VALUES (?, ?, ?, ?)", rows)
+
+        await self._run(write)
+
+    async def search(
+        self, store_id: str, texts: Sequence[str], count: int, where: Filter | None
+    ) -> list[list[WordHit]]:
+        """Return for each text the `count` chunks that share the rarest words with it, best first.
+
+        A store without chunks and a text without words give empty lists.
+        """
+
+        def read() -> list[list[WordHit]]:
+            if not self._path(store_id).exists():
+                return [[] for _ in texts]
+            with self._open(store_id) as connection:
+                return [_ranked(connection, text, count, where) for text in texts]
+
+        return await self._run(read)
+
+    async def texts(self, store_id: str, document_id: str) -> list[str]:
+        """Return the texts of a document's chunks in their order."""
+
+        def read() -> list[str]:
+            if not self._path(store_id).exists():
+                return []
+            with self._open(store_id) as connection:
+                query = "SELECT text FROM chunks WHERE document = ? ORDER BY position"
+                return [text for (text,) in connection.execute(query, (document_id,))]
+
+        return await self._run(read)
+
+    async def describe(self, store_id: str, document_id: str, facts: Mapping[str, Any]) -> None:
+        """Replace the facts of a document; no effect when it has no chunks."""
+
+        def write() -> None:
+            if self._path(store_id).exists():
+                with self._writing(store_id) as connection:
+                    values = (json.dumps(dict(facts)), document_id)
+                    connection.execute("UPDATE documents SET facts = ? WHERE id = ?", values)
+
+        await self._run(write)
+
+    async def remove_document(self, store_id: str, document_id: str) -> None:
+        """Remove all chunks of a document, from the disk too; it is no error when there are none."""
+
+        def remove() -> None:
+            if not self._path(store_id).exists():
+                return
+            with self._writing(store_id) as connection:
+                known = connection.execute("DELETE FROM documents WHERE id = ?", (document_id,)).rowcount
+                connection.execute("DELETE FROM chunks WHERE document = ?", (document_id,))
+                if known:  # otherwise its words would stay in the index's segments until they are merged one day
+                    connection.execute("INSERT INTO words (words) VALUES ('optimize')")
+            with self._open(store_id) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        await self._run(remove)
+
+    async def remove_store(self, store_id: str) -> None:
+        """Remove a vector store's file; it is no error when there is none."""
+
+        def remove() -> None:
+            for path in self._folder.glob(f"{store_id}{_SUFFIX}*"):
+                path.unlink(missing_ok=True)
+
+        await self._run(remove)
+
+    async def count(self, store_id: str) -> int:
+        """Return how many chunks of a store there are; -1 when its file cannot be read."""
+
+        def count() -> int:
+            if not self._path(store_id).exists():
+                return 0
+            try:
+                with self._open(store_id) as connection:
+                    return int(connection.execute("SELECT count(*) FROM chunks").fetchone()[0])
+            except sqlite3.DatabaseError:
+                return -1
+
+        return await self._run(count)
+
+    async def stores(self) -> set[str]:
+        """Return the ids of the stores that have a file."""
+        return await self._run(lambda: {path.name.split(".")[0] for path in self._folder.glob(f"*{_SUFFIX}*")})
+
+    def close(self) -> None:
+        """Wait for calls under way."""
+        self._threads.shutdown(wait=True)
+
+    def _path(self, store_id: str) -> Path:
+        return self._folder / f"{store_id}{_SUFFIX}"
+
+    @contextmanager
+    def _open(self, store_id: str) -> Iterator[sqlite3.Connection]:
+        connection = sqlite3.connect(self._path(store_id), timeout=_BUSY_SECONDS, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA secure_delete = ON")
+            yield connection
+        finally:
+            connection.close()
+
+    @contextmanager
+    def _writing(self, store_id: str) -> Iterator[sqlite3.Connection]:
+        """Give a connection with the schema, in one transaction: all of the block is written, or nothing."""
+        with self._open(store_id) as connection:
+            connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+
+    async def _run(self, call: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except sqlite3.DatabaseError as error:
+            raise Unavailable(
+                f"The full-text index does not answer ({error}). Try again; when this stays, restart the rag-service: "
+                "it rebuilds a damaged index.",
+                retry_after=5,
+            ) from error
+
+
+def _ranked(connection: sqlite3.Connection, text: str, count: int, where: Filter | None) -> list[WordHit]:
+    expression = match_expression(text)
+    hits: list[WordHit] = []
+    if not expression:
+        return hits
+    for document, position, page, words, facts, score in connection.execute(_RANKED, (expression,)):
+        if len(hits) == count:
+            break
+        # Checked from the best hit on, and only until there are enough of them.
+        own = {DOCUMENT: document, INDEX: position, PAGE: page}
+        if where is None or holds(where, {**json.loads(facts), **own}):
+            hits.append(WordHit(Chunk(document, position, page, words), float(score)))
+    return hits
+
+
+def match_expression(text: str) -> str:
+    """Return FTS5's expression for any of the words in `text`, quoted so that none is taken for an operator."""
+    words = list(dict.fromkeys(re.findall(r"[^\W_]+", text.casefold())))
+    return " OR ".join(f'"{word}"' for word in words[:_MOST_WORDS])
