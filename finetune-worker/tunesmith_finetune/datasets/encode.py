@@ -14,9 +14,10 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
 from tunesmith_finetune.chat_template import ChatTemplate
-from tunesmith_finetune.datasets.formats import Example, Message
+from tunesmith_finetune.datasets.cells import Message
+from tunesmith_finetune.datasets.formats import Example
 from tunesmith_finetune.datasets.problems import Problems, RowProblem
-from tunesmith_finetune.datasets.reader import Source
+from tunesmith_finetune.datasets.source import Source
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tunesmith_finetune import hyperparameters
 from tunesmith_finetune.datasets.encode import NOT_LEARNT, EncodedExample, Encoder, encode_dataset
 from tunesmith_finetune.datasets.formats import Example, read_examples
-from tunesmith_finetune.datasets.reader import Source
+from tunesmith_finetune.datasets.source import Source
 from tunesmith_finetune.pipeline import Pipeline, act
 from tunesmith_finetune.whole import write_json, write_json_lines
 from tunesmith_shared.schemas.jobs import JobCreate
@@ -22,7 +22,7 @@ async def validate(pipeline: Pipeline, job: Job) -> None:
     async with act(pipeline, job, "validate", "checking the datasets", "checked the datasets") as told:
         counts = {}
         for part, source in (await pipeline.sources(job)).items():
-            counts[part] = await asyncio.to_thread(_keep_examples, source, workspace.examples(part))
+            counts[part] = await asyncio.to_thread(_keep_examples, source, job.method["type"], workspace.examples(part))
         told.detail = ", ".join(f"{count} rows to {_PURPOSES[part]}" for part, count in counts.items())
         told.data = {f"{part}_rows": count for part, count in counts.items()}
 
@@ -30,8 +30,8 @@ async def validate(pipeline: Pipeline, job: Job) -> None:
 _PURPOSES = {"train": "train on", "valid": "evaluate on"}
 
 
-def _keep_examples(source: Source, output: Path) -> int:
-    examples = list(read_examples(source))
+def _keep_examples(source: Source, method: str, output: Path) -> int:
+    examples = list(read_examples(source, method))
     write_json_lines(output, examples)
     return len(examples)
 
