@@ -35,7 +35,7 @@ class JobService:
         """Check `body` and start a job. Raises `NotFound`, `BadRequest`, `Conflict` or `Unsupported`."""
         wanted = hyperparameters.requested(body)
         base = await self._base_of(body.model, owner)
-        hyperparameters.choose(wanted, rows=1, longest=1, context_length=base.context_length)
+        hyperparameters.choose(wanted, body.method.type, rows=1, longest=1, context_length=base.context_length)
         job_id = new_id("ftjob")
         name = await self._model_name(body, base, job_id, owner)
         await self._check_file(body.training_file, "training_file", owner, body.method.type)
@@ -45,7 +45,7 @@ class JobService:
             id=job_id, owner=owner, model=body.model, model_name=name, fine_tuned_model=None, status="queued",
             training_file=body.training_file, validation_file=body.validation_file,
             seed=body.seed if body.seed is not None else secrets.randbelow(2**31),
-            method=method_with(wanted.model_dump()),
+            method=method_with(body.method.type, wanted.model_dump()),
             request={"body": body.model_dump(mode="json"), "base_model": base.name},
             job_metadata=body.metadata or {}, result_files=[], trained_tokens=None, error_code=None,
             error_message=None, error_param=None, created_at=now(), finished_at=None, estimated_finish=None,
