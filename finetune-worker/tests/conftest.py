@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from tunesmith_finetune.base_models import BASE_MODELS, BaseModelStore, packaged_gguf
-from tunesmith_finetune.datasets.reader import Source
+from tunesmith_finetune.datasets.source import Source
 from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.settings import WorkerSettings
 from tunesmith_shared.testing import free_port, wait_until

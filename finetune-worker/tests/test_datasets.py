@@ -8,7 +8,7 @@ import pytest
 
 from tunesmith_finetune.datasets.formats import Example, read_examples
 from tunesmith_finetune.datasets.problems import name_rows
-from tunesmith_finetune.datasets.reader import LONGEST_CELL, Source
+from tunesmith_finetune.datasets.source import LONGEST_CELL, Source
 from tunesmith_shared.errors import BadRequest
 
 Write = Callable[..., Source]
@@ -18,30 +18,30 @@ def _contents(example: Example) -> list[tuple[str, str]]:
     return [(message["role"], message["content"]) for message in example["messages"] or []]
 
 
-def _refusal(source: Source) -> BadRequest:
+def _refusal(source: Source, method: str = "supervised") -> BadRequest:
     with pytest.raises(BadRequest) as refused:
-        list(read_examples(source))
+        list(read_examples(source, method))
     assert refused.value.param == "training_file"
     return refused.value
 
 
 @pytest.mark.parametrize("response", ["response", "completion", "answer"])
 def test_prompt_and_response(dataset: Write, response: str) -> None:
-    (example,) = read_examples(dataset(f"prompt,{response}\nHi,Aye\n"))
+    (example,) = read_examples(dataset(f"prompt,{response}\nHi,Aye\n"), "supervised")
     assert example["row"] == 2
     assert _contents(example) == [("user", "Hi"), ("assistant", "Aye")]
 
 
 def test_byte_order_mark_quoted_newlines_and_other_scripts(dataset: Write) -> None:
     text = '\ufeffPrompt , Response,system\r\n"say ""hi""\nplease, 你好","a\n\nb 😀",be kind\r\n\r\nx,y,\r\n'
-    first, second = read_examples(dataset(text))
+    first, second = read_examples(dataset(text), "supervised")
     assert _contents(first) == [("system", "be kind"), ("user", 'say "hi"\nplease, 你好'), ("assistant", "a\n\nb 😀")]
     assert _contents(second) == [("user", "x"), ("assistant", "y")]
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_other_delimiters(dataset: Write, delimiter: str) -> None:
-    (example,) = read_examples(dataset(f"prompt{delimiter}response\na, b{delimiter}c\n"))
+    (example,) = read_examples(dataset(f"prompt{delimiter}response\na, b{delimiter}c\n"), "supervised")
     assert _contents(example) == [("user", "a, b"), ("assistant", "c")]
 
 
@@ -58,12 +58,12 @@ def test_other_delimiters(dataset: Write, delimiter: str) -> None:
     ],
 )
 def test_formats_from_json_lines(dataset: Write, cells: dict[str, Any], expected: list[tuple[str, str]]) -> None:
-    (example,) = read_examples(dataset(json.dumps(cells) + "\n", "rows.jsonl"))
+    (example,) = read_examples(dataset(json.dumps(cells) + "\n", "rows.jsonl"), "supervised")
     assert _contents(example) == expected
 
 
 def test_plain_text(dataset: Write) -> None:
-    (example,) = read_examples(dataset('{"text": "once"}\n', "rows.jsonl"))
+    (example,) = read_examples(dataset('{"text": "once"}\n', "rows.jsonl"), "supervised")
     assert (example["text"], example["messages"]) == ("once", None)
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from tunesmith_finetune.hyperparameters import choose, requested
 from tunesmith_shared.errors import BadRequest, Unsupported
-from tunesmith_shared.schemas.jobs import Hyperparameters, JobCreate
+from tunesmith_shared.schemas.jobs import DpoHyperparameters, Hyperparameters, JobCreate
 
 
 def _body(**fields: object) -> JobCreate:
@@ -16,25 +16,28 @@ def _supervised(**hyperparameters: object) -> dict[str, object]:
 
 
 def test_few_rows_are_seen_more_often_than_many() -> None:
-    epochs = [choose(Hyperparameters(), rows, 100, 8192).n_epochs for rows in (3, 60, 100, 1000)]
+    epochs = [choose(Hyperparameters(), "supervised", rows, 100, 8192).n_epochs for rows in (3, 60, 100, 1000)]
     assert epochs == [10, 4, 2, 1]
 
 
 def test_what_is_asked_for_is_taken() -> None:
     wanted = Hyperparameters(n_epochs=2, batch_size=3, learning_rate=0.5, lora_rank=4, max_length=99, gguf_type="q8_0")
-    chosen = choose(wanted, 100, 50, 8192)
+    chosen = choose(wanted, "supervised", 100, 50, 8192)
     assert (chosen.n_epochs, chosen.batch_size, chosen.learning_rate, chosen.lora_rank) == (2, 3, 0.5, 4)
     assert (chosen.lora_alpha, chosen.max_length, chosen.gguf_type) == (8, 99, "Q8_0")
 
 
 def test_the_multiplier_scales_the_automatic_learning_rate() -> None:
-    automatic = choose(Hyperparameters(), 100, 50, 8192).learning_rate
-    assert choose(Hyperparameters(learning_rate_multiplier=0.5), 100, 50, 8192).learning_rate == automatic / 2
+    automatic = choose(Hyperparameters(), "supervised", 100, 50, 8192).learning_rate
+    assert (
+        choose(Hyperparameters(learning_rate_multiplier=0.5), "supervised", 100, 50, 8192).learning_rate
+        == automatic / 2
+    )
 
 
 def test_long_rows_turn_checkpointing_on() -> None:
-    assert not choose(Hyperparameters(), 100, 100, 8192).gradient_checkpointing
-    assert choose(Hyperparameters(), 100, 2000, 8192).gradient_checkpointing
+    assert not choose(Hyperparameters(), "supervised", 100, 100, 8192).gradient_checkpointing
+    assert choose(Hyperparameters(), "supervised", 100, 2000, 8192).gradient_checkpointing
 
 
 def test_openais_older_place_counts_where_the_newer_says_auto() -> None:
@@ -44,14 +47,18 @@ def test_openais_older_place_counts_where_the_newer_says_auto() -> None:
 
 def test_more_than_the_context_is_refused() -> None:
     with pytest.raises(BadRequest) as refused:
-        choose(Hyperparameters(max_length=9000), 100, 50, 8192)
+        choose(Hyperparameters(max_length=9000), "supervised", 100, 50, 8192)
     assert refused.value.param == "method.supervised.hyperparameters.max_length"
 
 
 @pytest.mark.parametrize(
     ("fields", "error", "param"),
     [
-        ({"method": {"type": "dpo"}}, Unsupported, "method.type"),
+        (
+            {"method": {"type": "dpo", "dpo": {"hyperparameters": {"packing": True}}}},
+            BadRequest,
+            "method.dpo.hyperparameters.packing",
+        ),
         ({"method": _supervised(merge=False)}, Unsupported, "method.supervised.hyperparameters.merge"),
         ({"method": _supervised(gguf_type="Q9_X")}, BadRequest, "method.supervised.hyperparameters.gguf_type"),
     ],
@@ -60,3 +67,12 @@ def test_what_is_not_offered_is_refused_by_name(fields: dict[str, object], error
     with pytest.raises(error) as refused:
         requested(_body(**fields))
     assert refused.value.param == param  # type: ignore[attr-defined]
+
+
+def test_preference_training_has_its_own_values_and_the_older_place_counts_there_too() -> None:
+    body = _body(method={"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.3}}}, hyperparameters={"n_epochs": 3})
+    chosen = choose(requested(body), "dpo", 100, 50, 8192)
+    assert (chosen.beta, chosen.n_epochs) == (0.3, 3)
+    supervised = choose(Hyperparameters(), "supervised", 100, 50, 8192)
+    assert supervised.beta is None
+    assert choose(DpoHyperparameters(), "dpo", 100, 50, 8192).learning_rate < supervised.learning_rate

@@ -5,8 +5,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tunesmith_finetune.datasets.cells import Message
 from tunesmith_finetune.datasets.encode import NOT_LEARNT, Encoder
-from tunesmith_finetune.datasets.formats import Example, Message
+from tunesmith_finetune.datasets.formats import Example
 
 CORPUS = [
     "In 2024, 1234567 + 89 = 1234656; 3.14159, 1e-5, 0x7F, ٣٤٥, ½, 第12345号.",
@@ -67,7 +68,7 @@ def test_training_and_serving_render_the_same_prompt(
 ) -> None:
     served = httpx.post(f"{llama_server}/apply-template", json={"messages": chat}).raise_for_status().json()["prompt"]
     answer = Message(role="assistant", content="Aye, traveller.")
-    encoded = encoder.encode(Example(row=2, messages=[*chat, answer], text=None))
+    encoded = encoder.encode(Example(row=2, messages=[*chat, answer], text=None, chosen=None, rejected=None))
     learnt_from = len(encoded["labels"]) - len(encoder.tokens("Aye, traveller.<|im_end|>"))
     assert encoded["input_ids"][:learnt_from] == _llama_tokens(llama_server, served)
     assert encoded["labels"][learnt_from:] == encoder.tokens("Aye, traveller.<|im_end|>")
@@ -90,6 +91,6 @@ def test_only_the_assistants_words_and_their_end_are_learnt(encoder: Encoder) ->
         {"role": "user", "content": "2 + 2?"},
         {"role": "assistant", "content": "four"},
     ]
-    encoded = encoder.encode(Example(row=2, messages=chat, text=None))
+    encoded = encoder.encode(Example(row=2, messages=chat, text=None, chosen=None, rejected=None))
     learnt = [label for label in encoded["labels"] if label != NOT_LEARNT]
     assert learnt == [*encoder.tokens("two<|im_end|>"), *encoder.tokens("four<|im_end|>")]

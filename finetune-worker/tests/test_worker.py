@@ -53,7 +53,7 @@ def test_base_models_are_listed(worker: Worker) -> None:
         ({"model_name": "../evil"}, 400, "model_name", "letters, digits"),
         ({"model_name": "smollm2:135m"}, 409, "model_name", "base model"),
         ({"model_name": "all-minilm"}, 409, "model_name", "already"),
-        ({"method": {"type": "dpo"}}, 501, "method.type", "supervised"),
+        ({"method": {"type": "dpo"}}, 400, "training_file", "Choose the method 'supervised'"),
         ({"method": {"supervised": {"hyperparameters": {"n_epochs": 0}}}}, 400, None, "n_epochs"),
         ({"method": {"supervised": {"hyperparameters": {"epochs": 1}}}}, 400, None, "epochs"),
     ],

@@ -13,7 +13,7 @@ from jinja2 import TemplateError
 from jinja2.ext import loopcontrols
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from tunesmith_finetune.datasets.formats import Message
+from tunesmith_finetune.datasets.cells import Message
 
 
 class ChatTemplate:

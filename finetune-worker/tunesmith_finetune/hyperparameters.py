@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ConfigDict
 
 from tunesmith_shared.errors import BadRequest, Unsupported
-from tunesmith_shared.schemas.jobs import Hyperparameters, JobCreate
+from tunesmith_shared.schemas.jobs import DpoHyperparameters, Hyperparameters, JobCreate
 
 GGUF_TYPES: Final = (
     "Q4_K_M", "Q4_K_S", "Q5_K_M", "Q5_K_S", "Q6_K", "Q8_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K",
@@ -18,7 +18,8 @@ GGUF_TYPES: Final = (
 )  # fmt: skip
 """The types that llama-quantize writes without an importance matrix."""
 
-BASE_LEARNING_RATE = 1e-3
+BASE_LEARNING_RATE = {"supervised": 1e-3, "dpo": 2e-4}
+DPO_BETA = 0.1
 ROWS_SEEN = 200
 """How many rows, repeated or not, an automatic number of epochs shows to the model."""
 MOST_EPOCHS = 10
@@ -46,6 +47,8 @@ class Chosen(BaseModel):
     quantization: str
     gguf_type: str
     merge: bool
+    beta: float | None
+    """How close preference training stays to the base model; higher is closer. None for other methods."""
 
 
 def requested(body: JobCreate) -> Hyperparameters:
@@ -53,14 +56,14 @@ def requested(body: JobCreate) -> Hyperparameters:
 
     Raises `Unsupported` for what is not offered, and `BadRequest` for a GGUF type that there is none of.
     """
-    if body.method.type != "supervised":
-        raise Unsupported("Only the method 'supervised' is offered so far.", param="method.type", code="unsupported")
-    newer = body.method.supervised.hyperparameters.model_dump()
-    older = (body.hyperparameters or Hyperparameters()).model_dump()
-    merged = Hyperparameters.model_validate(
-        {name: older[name] if newer[name] == "auto" else newer[name] for name in newer}
+    asked = body.method.dpo.hyperparameters if body.method.type == "dpo" else body.method.supervised.hyperparameters
+    newer, older = asked.model_dump(), (body.hyperparameters or Hyperparameters()).model_dump()
+    merged = type(asked).model_validate(
+        {name: older.get(name, "auto") if newer[name] == "auto" else newer[name] for name in newer}
     )
-    place = "method.supervised.hyperparameters"
+    place = _place(body.method.type)
+    if body.method.type == "dpo" and merged.packing is True:
+        raise BadRequest("Pairs cannot be packed; leave 'packing' out.", param=f"{place}.packing")
     if merged.gguf_type != "auto" and merged.gguf_type.upper() not in GGUF_TYPES:
         known = ", ".join(GGUF_TYPES)
         raise BadRequest(
@@ -71,15 +74,15 @@ def requested(body: JobCreate) -> Hyperparameters:
     return merged
 
 
-def choose(wanted: Hyperparameters, rows: int, longest: int, context_length: int) -> Chosen:
-    """Return a value for each hyperparameter, for `rows` rows of which the longest has `longest` tokens.
+def choose(wanted: Hyperparameters, method: str, rows: int, longest: int, context_length: int) -> Chosen:
+    """Return a value for each hyperparameter of training with `method` on `rows` rows, the longest of `longest` tokens.
 
     `context_length` is the base model's, in tokens. Raises `BadRequest` when `max_length` is above it.
     """
     if isinstance(wanted.max_length, int) and wanted.max_length > context_length:
         raise BadRequest(
             f"max_length is {wanted.max_length} and the base model reads {context_length} tokens at the most.",
-            param="method.supervised.hyperparameters.max_length",
+            param=f"{_place(method)}.max_length",
         )
     multiplier = _value(wanted.learning_rate_multiplier, 1.0)
     rank = _value(wanted.lora_rank, 16)
@@ -87,7 +90,7 @@ def choose(wanted: Hyperparameters, rows: int, longest: int, context_length: int
         n_epochs=_value(wanted.n_epochs, max(1, min(MOST_EPOCHS, math.ceil(ROWS_SEEN / max(1, rows))))),
         batch_size=_value(wanted.batch_size, max(1, min(8, rows // 4))),
         learning_rate_multiplier=multiplier,
-        learning_rate=_value(wanted.learning_rate, BASE_LEARNING_RATE * multiplier),
+        learning_rate=_value(wanted.learning_rate, BASE_LEARNING_RATE[method] * multiplier),
         lora_rank=rank,
         lora_alpha=_value(wanted.lora_alpha, 2 * rank),
         lora_dropout=_value(wanted.lora_dropout, 0.0),
@@ -98,6 +101,7 @@ def choose(wanted: Hyperparameters, rows: int, longest: int, context_length: int
         quantization=wanted.quantization,
         gguf_type=_value(wanted.gguf_type, "Q4_K_M").upper(),
         merge=_value(wanted.merge, True),
+        beta=_value(wanted.beta, DPO_BETA) if isinstance(wanted, DpoHyperparameters) else None,
     )
 
 
@@ -105,6 +109,10 @@ def max_length(wanted: Hyperparameters, context_length: int) -> int:
     """Return how many tokens a row may have."""
     length: int = _value(wanted.max_length, min(LONGEST_ROW, context_length))
     return length
+
+
+def _place(method: str) -> str:
+    return f"method.{method}.hyperparameters"
 
 
 def _value(wanted: Any, automatic: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 
 from tunesmith_finetune.base_models import BASE_MODELS, BaseModel, BaseModelStore, find_base_model, unknown_base_model
-from tunesmith_finetune.datasets.reader import Source
+from tunesmith_finetune.datasets.source import Source
 from tunesmith_finetune.llama_cpp import Toolbox
 from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.publish import Publisher

@@ -13,6 +13,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from tunesmith_finetune.checkpoints import mark_whole
 
+REWARDS = {"rewards/accuracies": "train_reward_accuracy", "rewards/margins": "train_reward_margin"}
+"""What preference training measures of a step beside the loss: TRL's names, and ours."""
+
 
 class Reporter:
     """Writes reports to the parent."""
@@ -62,6 +65,7 @@ class Progress(TrainerCallback):
             tokens_per_second=round(max(0.0, tokens - self._last[1]) / max(1e-9, now - self._last[0]), 1),
             memory_bytes=_memory_bytes(),
             eta_seconds=round(seconds_a_step * (state.max_steps - state.global_step)),
+            **{ours: float(logs[theirs]) for theirs, ours in REWARDS.items() if theirs in logs},
         )
         self._last = (now, tokens)
 

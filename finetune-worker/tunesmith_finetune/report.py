@@ -19,19 +19,26 @@ def build_report(job: Job, workspace: Workspace) -> dict[str, Any]:
         "training_file": job.training_file,
         "validation_file": job.validation_file,
         "seed": job.seed,
+        "method": plan["method"],
         "hyperparameters": {**plan["hyperparameters"], "quantization": training["quantization"]},
         "losses": {
             "base_eval_loss": before["loss"] if measured else None,
             "eval_loss": after["loss"] if measured else None,
             "improvement": 1 - after["loss"] / before["loss"] if measured else None,
-            "base_eval_accuracy": before["accuracy"] if measured else None,
-            "eval_accuracy": after["accuracy"] if measured else None,
+            **(_accuracies(before, after) if measured else {}),
             "train_loss": training["train_loss"],
         },
         "training": {name: training[name] for name in ("seconds", "steps", "trained_tokens", "device")},
         "file": check["file"],
         "sample": check["answer"],
     }
+
+
+def _accuracies(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return each accuracy that was measured, before (`base_eval_...`) and after (`eval_...`) training."""
+    names = [name for name in ("accuracy", "reward_accuracy", "preferred") if name in before]
+    pairs = {f"base_eval_{name}": before[name] for name in names} | {f"eval_{name}": after[name] for name in names}
+    return {**pairs, **({"reward_margin": after["margin"]} if "margin" in after else {})}
 
 
 def as_json(report: dict[str, Any]) -> str:
@@ -55,6 +62,12 @@ def as_markdown(report: dict[str, Any]) -> str:
         lines.append(
             f"- loss on rows never trained on: {losses['base_eval_loss']:.3f} before, {losses['eval_loss']:.3f} after: "
             f"{losses['improvement']:.0%} lower"
+        )
+    if "eval_reward_accuracy" in losses:
+        lines.append(
+            f"- reward accuracy on pairs never trained on: {losses['base_eval_reward_accuracy']:.0%} before, "
+            f"{losses['eval_reward_accuracy']:.0%} after; the preferred answer is the likelier one for "
+            f"{losses['base_eval_preferred']:.0%} of the pairs before and {losses['eval_preferred']:.0%} after"
         )
     values = "\n".join(f"- {name}: {value}" for name, value in report["hyperparameters"].items())
     quoted = "\n".join(f"> {line}" for line in (f"{sample['prompt']}\n\n{sample['text']}").splitlines())

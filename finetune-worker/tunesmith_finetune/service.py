@@ -9,7 +9,7 @@ from typing import TypeVar
 from tunesmith_finetune import hyperparameters, workflow
 from tunesmith_finetune.base_models import BASE_MODELS, BaseModel, find_base_model, unknown_base_model
 from tunesmith_finetune.datasets.formats import read_examples
-from tunesmith_finetune.datasets.reader import Source
+from tunesmith_finetune.datasets.source import Source
 from tunesmith_finetune.pipeline import Pipeline
 from tunesmith_finetune.steps.dataset import method_with
 from tunesmith_shared.clock import now
@@ -35,17 +35,17 @@ class JobService:
         """Check `body` and start a job. Raises `NotFound`, `BadRequest`, `Conflict` or `Unsupported`."""
         wanted = hyperparameters.requested(body)
         base = await self._base_of(body.model, owner)
-        hyperparameters.choose(wanted, rows=1, longest=1, context_length=base.context_length)
+        hyperparameters.choose(wanted, body.method.type, rows=1, longest=1, context_length=base.context_length)
         job_id = new_id("ftjob")
         name = await self._model_name(body, base, job_id, owner)
-        await self._check_file(body.training_file, "training_file", owner)
+        await self._check_file(body.training_file, "training_file", owner, body.method.type)
         if body.validation_file is not None:
-            await self._check_file(body.validation_file, "validation_file", owner)
+            await self._check_file(body.validation_file, "validation_file", owner, body.method.type)
         job = Job(
             id=job_id, owner=owner, model=body.model, model_name=name, fine_tuned_model=None, status="queued",
             training_file=body.training_file, validation_file=body.validation_file,
             seed=body.seed if body.seed is not None else secrets.randbelow(2**31),
-            method=method_with(wanted.model_dump()),
+            method=method_with(body.method.type, wanted.model_dump()),
             request={"body": body.model_dump(mode="json"), "base_model": base.name},
             job_metadata=body.metadata or {}, result_files=[], trained_tokens=None, error_code=None,
             error_message=None, error_param=None, created_at=now(), finished_at=None, estimated_finish=None,
@@ -132,12 +132,12 @@ class JobService:
             raise Conflict(f"There is a model '{name}' already; choose another.", param="model_name", code="name_taken")
         return name
 
-    async def _check_file(self, file_id: str, param: str, owner: str) -> None:
+    async def _check_file(self, file_id: str, param: str, owner: str, method: str) -> None:
         file = await self._jobs.file(file_id, owner)
         if file is None:
             raise NotFound(f"There is no file '{file_id}'.", param=param)
         source = Source(self._pipeline.files.path(file.id), file.filename, param)
-        await asyncio.to_thread(_check_quickly, source, file, self._pipeline.settings.quick_check_bytes)
+        await asyncio.to_thread(_check_quickly, source, file, method, self._pipeline.settings.quick_check_bytes)
 
 
 def canonical(name: str) -> str:
@@ -145,9 +145,9 @@ def canonical(name: str) -> str:
     return ModelName.parse(name).display.lower()
 
 
-def _check_quickly(source: Source, file: File, limit: int) -> None:
+def _check_quickly(source: Source, file: File, method: str, limit: int) -> None:
     """Check a small dataset whole, and of a large one the columns; the rest is checked by the job's first step."""
-    examples = read_examples(source)
+    examples = read_examples(source, method)
     if file.bytes > limit:
         next(examples, None)
         return

@@ -1,4 +1,4 @@
-"""Train a LoRA adapter on encoded rows: the child process of a job's training step.
+"""Train a LoRA adapter on encoded rows or pairs: the child process of a job's training step.
 
     python -m tunesmith_finetune.train <job folder>
 
@@ -17,20 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import Dataset  # type: ignore[import-untyped]
-from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from trl import SFTConfig, SFTTrainer  # type: ignore[attr-defined]  # trl imports them lazily
+from transformers import set_seed
 
 from tunesmith_finetune.checkpoints import last_whole_checkpoint
-from tunesmith_finetune.device import Device, choose_device, quantization_config
-from tunesmith_finetune.evaluate import evaluate
+from tunesmith_finetune.device import choose_device
 from tunesmith_finetune.progress import Progress, Reporter
+from tunesmith_finetune.trainers import METHODS
 from tunesmith_finetune.whole import write_json
-
-CHECKPOINTS_A_RUN = 8
-EVENTS_A_RUN = 200
 
 
 def main(folder: Path, reporter: Reporter) -> None:
@@ -45,7 +38,8 @@ def main(folder: Path, reporter: Reporter) -> None:
     device = choose_device(chosen["quantization"])
     train_rows = _read_rows(folder / "train.tokens.jsonl")
     valid_rows = _read_rows(folder / "valid.tokens.jsonl")
-    trainer = _trainer(folder, plan, device, train_rows)
+    method = METHODS[plan["method"]]
+    trainer = method.trainer(folder, plan, device, train_rows)
     trainer.add_callback(Progress(reporter))
     reporter.say("setup", device=device.kind, quantization=device.quantization, bfloat16=device.autocast_bf16)
 
@@ -53,7 +47,7 @@ def main(folder: Path, reporter: Reporter) -> None:
     resume = last_whole_checkpoint(folder / "checkpoints")
     before_file = folder / "before.json"
     if valid_rows and not before_file.exists():
-        write_json(before_file, evaluate(trainer, valid_rows))
+        write_json(before_file, method.evaluate(trainer, valid_rows))
         reporter.say("evaluation", when="before", **json.loads(before_file.read_text()))
 
     # --- the loop
@@ -62,7 +56,7 @@ def main(folder: Path, reporter: Reporter) -> None:
     seconds = time.monotonic() - started
 
     # --- the loss after, and what was learnt
-    after = evaluate(trainer, valid_rows) if valid_rows else None
+    after = method.evaluate(trainer, valid_rows) if valid_rows else None
     if after:
         reporter.say("evaluation", when="after", **after)
     draft = folder / f"adapter.{os.getpid()}.part"
@@ -84,64 +78,12 @@ def main(folder: Path, reporter: Reporter) -> None:
     )
 
 
-def _trainer(folder: Path, plan: dict[str, Any], device: Device, rows: list[dict[str, Any]]) -> SFTTrainer:
-    chosen = plan["hyperparameters"]
-    model = AutoModelForCausalLM.from_pretrained(
-        plan["base_folder"],
-        dtype=device.dtype,
-        quantization_config=quantization_config(device),
-        device_map=device.kind,
-    )
-    adapter = LoraConfig(
-        r=chosen["lora_rank"],
-        lora_alpha=chosen["lora_alpha"],
-        lora_dropout=chosen["lora_dropout"],
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    trainer = SFTTrainer(
-        model=model,
-        args=_arguments(folder, plan, device),
-        train_dataset=Dataset.from_list(rows),
-        processing_class=AutoTokenizer.from_pretrained(plan["base_folder"]),
-        peft_config=adapter,
-    )
-    for chatty in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(chatty)
-    return trainer
-
-
-def _arguments(folder: Path, plan: dict[str, Any], device: Device) -> SFTConfig:
-    chosen, steps = plan["hyperparameters"], plan["estimated_steps"]
-    return SFTConfig(
-        output_dir=str(folder / "checkpoints"),
-        num_train_epochs=chosen["n_epochs"],
-        per_device_train_batch_size=chosen["batch_size"],
-        gradient_accumulation_steps=chosen["gradient_accumulation_steps"],
-        activation_checkpointing=chosen["gradient_checkpointing"],
-        learning_rate=chosen["learning_rate"],
-        lr_scheduler_type="cosine",
-        warmup_steps=0.1,
-        max_length=chosen["max_length"],
-        packing=chosen["packing"],
-        train_sampling_strategy="group_by_length" if not chosen["packing"] else "random",
-        bf16=device.autocast_bf16,
-        use_cpu=device.kind == "cpu",
-        dataloader_pin_memory=device.kind == "cuda",
-        logging_steps=max(1, steps // EVENTS_A_RUN),
-        save_steps=max(1, steps // CHECKPOINTS_A_RUN),
-        save_total_limit=2,
-        seed=plan["seed"],
-        report_to=[],
-    )
-
-
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     with path.open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
-    return [{"input_ids": row["input_ids"], "labels": row["labels"]} for row in rows]
+    return [{name: value for name, value in row.items() if name != "row"} for row in rows]
 
 
 if __name__ == "__main__":

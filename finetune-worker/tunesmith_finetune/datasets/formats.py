@@ -1,36 +1,39 @@
-"""Dataset formats, found by their columns, and what each becomes: a chat, or plain text.
+"""Dataset formats, found by their columns, and what each becomes: a chat, plain text, or a pair of answers.
 
-To add a format, write a function from a row's cells to an `Example` and put a `Format` into `FORMATS`; the first whose
-columns are all there is taken.
+To add a format, write a function from a row's cells to its content and put a `Format` into `FORMATS` under the method
+that it is for; the first whose columns are all there is taken.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
+from tunesmith_finetune.datasets.cells import Cells, Message, chat_in, decoded, optional_text, text_of
+from tunesmith_finetune.datasets.preferences import (
+    Preference,
+    openai_preference,
+    prompt_chosen_rejected,
+    whole_conversations,
+)
 from tunesmith_finetune.datasets.problems import Problems, RowProblem
-from tunesmith_finetune.datasets.reader import Row, Source, read_rows
-
-ROLES = ("system", "user", "assistant")
-
-
-class Message(TypedDict):
-    """One message of a chat."""
-
-    role: str
-    content: str
+from tunesmith_finetune.datasets.reader import read_rows
+from tunesmith_finetune.datasets.source import Row, Source
 
 
 class Example(TypedDict):
-    """A row to learn from: `messages` (the assistant's words are learnt), or `text` (all of it is)."""
+    """A row to learn from: `messages` (the assistant's words are learnt), or `text` (all of it is).
+
+    Of a pair, `messages` is what both answers follow, and `chosen` and `rejected` are the answers.
+    """
 
     row: int
     messages: list[Message] | None
     text: str | None
+    chosen: str | None
+    rejected: str | None
 
 
-Cells = dict[str, Any]
+Content = list[Message] | str | Preference
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Format:
 
     name: str
     columns: tuple[tuple[str, ...], ...]
-    convert: Callable[[Cells], list[Message] | str]
+    convert: Callable[[Cells], Content]
 
     def fits(self, names: set[str]) -> bool:
         """Whether every column is there under one of its names."""
@@ -51,109 +54,100 @@ class Format:
         return " + ".join("|".join(accepted) for accepted in self.columns)
 
 
-def read_examples(source: Source) -> Iterator[Example]:
-    """Yield the examples of a dataset.
+def read_examples(source: Source, method: str) -> Iterator[Example]:
+    """Yield the examples of a dataset for training with `method` (`supervised` or `dpo`).
 
-    Raises `BadRequest`: at once when no format has the columns, and at the end with the numbers of all rows that
-    cannot be used.
+    Raises `BadRequest`: at once when no format of that method has the columns, and at the end with the numbers of all
+    rows that cannot be used.
     """
     problems = Problems(source.filename, source.param)
     chosen: Format | None = None
     for row in read_rows(source):
-        chosen = chosen or _choose(source, row)
+        chosen = chosen or _choose(source, row, method)
         try:
             content = chosen.convert(row.cells)
         except RowProblem as problem:
             problems.add(row.number, problem)
-            continue
-        if isinstance(content, str):
-            yield Example(row=row.number, messages=None, text=content)
+        except KeyError as missing:
+            problems.add(row.number, RowProblem(f"{missing} is missing", "missing_columns"))
         else:
-            yield Example(row=row.number, messages=content, text=None)
+            yield _example(row.number, content)
     problems.raise_if_any()
     if chosen is None:
         raise source.refuse("it has no rows.", "no_rows")
 
 
-def _choose(source: Source, row: Row) -> Format:
+def _example(row: int, content: Content) -> Example:
+    if isinstance(content, Preference):
+        return Example(row=row, messages=content.prompt, text=None, chosen=content.chosen, rejected=content.rejected)
+    messages, text = (None, content) if isinstance(content, str) else (content, None)
+    return Example(row=row, messages=messages, text=text, chosen=None, rejected=None)
+
+
+def _choose(source: Source, row: Row, method: str) -> Format:
     names = set(row.cells)
-    for known in FORMATS:
+    for known in FORMATS[method]:
         if known.fits(names):
             return known
+    for other in FORMATS.keys() - {method}:
+        for known in FORMATS[other]:
+            if known.fits(names):
+                raise source.refuse(
+                    f"it holds rows of '{known.name}' ({known.described}), which the method '{method}' cannot learn "
+                    f"from. Choose the method '{other}', or another file.",
+                    "wrong_method",
+                )
     found = ", ".join(sorted(names)) or "none"
-    fitting = "; ".join(known.described for known in FORMATS)
+    fitting = "; ".join(known.described for known in FORMATS[method])
     raise source.refuse(f"its columns are: {found}. Columns that would fit: {fitting}.", "missing_columns")
 
 
-def _text(cells: Cells, *names: str) -> str:
-    """Return the text under the first of `names` that is there. Raises `RowProblem` when nothing is to be learnt."""
-    name = next((name for name in names if name in cells), None)
-    if name is None:
-        raise RowProblem(f"'{'|'.join(names)}' is missing", "missing_columns")
-    value = cells[name]
-    if not isinstance(value, str):
-        raise RowProblem(f"'{name}' is no text", "invalid_row")
-    if not value.strip() or value.strip().lower() == "nan":
-        raise RowProblem(f"'{name}' is empty", "empty_cell")
-    return value
-
-
-def _optional(cells: Cells, name: str) -> str | None:
-    value = cells.get(name)
-    return _text(cells, name) if isinstance(value, str) and value.strip() else None
-
-
 def _turns(cells: Cells, prompt: str, response: str) -> list[Message]:
-    system = _optional(cells, "system")
+    system = optional_text(cells, "system")
     opening = [Message(role="system", content=system)] if system else []
     return [*opening, Message(role="user", content=prompt), Message(role="assistant", content=response)]
 
 
 def _prompt_response(cells: Cells) -> list[Message]:
-    return _turns(cells, _text(cells, "prompt"), _text(cells, *RESPONSE))
+    return _turns(cells, text_of(cells, "prompt"), text_of(cells, *RESPONSE))
 
 
 def _instruction(cells: Cells) -> list[Message]:
-    instruction, details = _text(cells, "instruction"), _optional(cells, "input")
-    return _turns(cells, f"{instruction}\n\n{details}" if details else instruction, _text(cells, "output"))
+    instruction, details = text_of(cells, "instruction"), optional_text(cells, "input")
+    return _turns(cells, f"{instruction}\n\n{details}" if details else instruction, text_of(cells, "output"))
 
 
 def _question_answer(cells: Cells) -> list[Message]:
-    question, context = _text(cells, "question"), _optional(cells, "context")
-    return _turns(cells, f"{context}\n\n{question}" if context else question, _text(cells, "answer"))
+    question, context = text_of(cells, "question"), optional_text(cells, "context")
+    return _turns(cells, f"{context}\n\n{question}" if context else question, text_of(cells, "answer"))
 
 
 def _plain_text(cells: Cells) -> str:
-    return _text(cells, "text")
+    return text_of(cells, "text")
 
 
 def _messages(cells: Cells) -> list[Message]:
-    value = cells["messages"]
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            raise RowProblem("'messages' is no JSON", "invalid_row") from None
-    if not isinstance(value, list) or not value:
-        raise RowProblem("'messages' is no list of messages", "invalid_row")
-    chat = [_message(item) for item in value]
+    chat = chat_in(decoded(cells, "messages"), "messages")
     if chat[-1]["role"] != "assistant":
         raise RowProblem("the last message must be the assistant's, since that is what is learnt", "invalid_row")
     return chat
 
 
-def _message(item: object) -> Message:
-    if not isinstance(item, dict) or item.get("role") not in ROLES:
-        raise RowProblem(f"every message needs a role out of {', '.join(ROLES)}", "invalid_row")
-    return Message(role=item["role"], content=_text(item, "content"))
-
-
 RESPONSE = ("response", "completion", "answer")
 
-FORMATS = (
-    Format("messages", (("messages",),), _messages),
-    Format("prompt and response", (("prompt",), RESPONSE), _prompt_response),
-    Format("instruction", (("instruction",), ("output",)), _instruction),
-    Format("question and answer", (("question",), ("answer",)), _question_answer),
-    Format("text", (("text",),), _plain_text),
-)
+FORMATS = {
+    "supervised": (
+        Format("messages", (("messages",),), _messages),
+        Format("prompt and response", (("prompt",), RESPONSE), _prompt_response),
+        Format("instruction", (("instruction",), ("output",)), _instruction),
+        Format("question and answer", (("question",), ("answer",)), _question_answer),
+        Format("text", (("text",),), _plain_text),
+    ),
+    "dpo": (
+        Format(
+            "OpenAI's preferences", (("input",), ("preferred_output",), ("non_preferred_output",)), openai_preference
+        ),
+        Format("prompt and two answers", (("prompt",), ("chosen",), ("rejected",)), prompt_chosen_rejected),
+        Format("two conversations", (("chosen",), ("rejected",)), whole_conversations),
+    ),
+}

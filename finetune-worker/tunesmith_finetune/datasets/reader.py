@@ -1,43 +1,18 @@
-"""Dataset files as rows: CSV and JSONL, in UTF-8, with or without a byte order mark.
+"""Dataset files as rows. CSV and JSONL are read here, in UTF-8, with or without a byte order mark.
 
-A reader gives `Row`s one after the other, so a file is never in memory whole. To add a file type, write a reader and
-put it into `READERS`.
+A reader gives `Row`s one after the other, so such a file is never in memory whole. To add a file type, write a reader
+and put it into `READERS`.
 """
 
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
 
-from tunesmith_shared.errors import BadRequest
-
-LONGEST_CELL = 2**20
-"""Characters in one cell or line; more is a broken quote or not a dataset."""
+from tunesmith_finetune.datasets.source import LONGEST_CELL, Row, Source, refuse_constant
+from tunesmith_finetune.datasets.structured import read_json_file, read_parquet
 
 DELIMITERS = ",;\t"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row by its number (in a spreadsheet the header is row 1; in JSONL the number is the line's)."""
-
-    number: int
-    cells: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Source:
-    """A dataset file: where its bytes are, the name it was uploaded under, and the request field that named it."""
-
-    path: Path
-    filename: str
-    param: str
-
-    def refuse(self, message: str, code: str) -> BadRequest:
-        """Return the error that says why this file cannot be used."""
-        return BadRequest(f"'{self.filename}' cannot be trained on: {message}", param=self.param, code=code)
 
 
 def read_rows(source: Source) -> Iterator[Row]:
@@ -114,7 +89,7 @@ def _read_jsonl(source: Source) -> Iterator[Row]:
         if not line.strip():
             continue
         try:
-            cells = json.loads(line, parse_constant=_refuse_constant)
+            cells = json.loads(line, parse_constant=refuse_constant)
         except (ValueError, RecursionError) as error:
             raise source.refuse(f"line {number} is no JSON ({error}).", "invalid_row") from error
         if not isinstance(cells, dict):
@@ -122,8 +97,9 @@ def _read_jsonl(source: Source) -> Iterator[Row]:
         yield Row(number, {str(name).strip().lower(): value for name, value in cells.items()})
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no value that a model can learn from")
-
-
-READERS: dict[str, Callable[[Source], Iterator[Row]]] = {".csv": _read_csv, ".jsonl": _read_jsonl}
+READERS: dict[str, Callable[[Source], Iterator[Row]]] = {
+    ".csv": _read_csv,
+    ".json": read_json_file,
+    ".jsonl": _read_jsonl,
+    ".parquet": read_parquet,
+}

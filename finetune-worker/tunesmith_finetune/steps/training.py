@@ -38,10 +38,9 @@ async def _complete_last_checkpoint(pipeline: Pipeline, job: Job, outcome: dict[
     last = await pipeline.jobs.last_checkpoint(job.id)
     if last is None or not outcome["after"]:
         return
-    measured = {
-        "full_valid_loss": outcome["after"]["loss"],
-        "full_valid_mean_token_accuracy": outcome["after"]["accuracy"],
-    }
+    measured = {"full_valid_loss": outcome["after"]["loss"]}
+    if "accuracy" in outcome["after"]:
+        measured["full_valid_mean_token_accuracy"] = outcome["after"]["accuracy"]
     metrics = {**last.metrics, **measured}
     await pipeline.jobs.add_checkpoint(job.id, last.step_number, last.fine_tuned_model_checkpoint, metrics)
 
@@ -67,7 +66,7 @@ class _Listener:
 
     async def _setup(self, report: dict[str, Any]) -> None:
         chosen = {**self._plan["hyperparameters"], "quantization": report["quantization"]}
-        await self._jobs.change(self._job.id, method=method_with(chosen))
+        await self._jobs.change(self._job.id, method=method_with(self._plan["method"], chosen))
         numbers = "bfloat16 products" if report["bfloat16"] else "float32"
         message = f"training on {report['device']} ({numbers}, base quantised: {report['quantization']})"
         await self._jobs.tell(self._job.id, "setup", message, data=report)
@@ -75,6 +74,8 @@ class _Listener:
     async def _evaluation(self, report: dict[str, Any]) -> None:
         when = report.pop("when")
         message = f"loss on the evaluation rows {when} training: {report['loss']:.3f}"
+        if "reward_accuracy" in report:
+            message += f", reward accuracy {report['reward_accuracy']:.0%}"
         await self._jobs.tell(self._job.id, f"evaluation-{when}", message, data=report)
 
     async def _metrics(self, report: dict[str, Any]) -> None:
