@@ -17,9 +17,16 @@ compile --group pyproject.toml:run --group pyproject.toml:dev \
     finetune-worker/pyproject.toml engine/pyproject.toml \
     --output-file requirements/tunesmith.lock "$@"
 
-for service in gateway:gateway rag:rag-service worker:finetune-worker engine:engine; do
+# Versions come from the one lock alone, never from what a service's lock said before: hence rm.
+for service in gateway:gateway worker:finetune-worker engine:engine; do
     lock=requirements/${service%%:*}.lock
-    rm -f "$lock" # versions come from the one lock alone, never from what this file said before
+    rm -f "$lock"
     compile --constraints requirements/tunesmith.lock shared/pyproject.toml "${service#*:}/pyproject.toml" \
         --output-file "$lock"
 done
+
+# The rag-service's image has Chroma's HTTP client, of the version of the whole Chroma that it has otherwise.
+rm -f requirements/rag.lock
+sed -n 's/.*"chromadb==\(.*\)".*/chromadb-client==\1/p' rag-service/pyproject.toml |
+    compile --constraints requirements/tunesmith.lock --excludes requirements/rag-image-excludes.txt \
+        - shared/pyproject.toml rag-service/pyproject.toml --output-file requirements/rag.lock
