@@ -17,12 +17,14 @@ pull() {
 
 pull_all() {
     until ollama list >/dev/null 2>&1; do sleep 1; done
-    for model in ${TUNESMITH_PULL_MODELS:-}; do
-        if ollama show "$model" >/dev/null 2>&1; then say "$model is there"; continue; fi
-        until pull "$model"; do
-            say "$model could not be pulled; trying again in $pause s. Others serve meanwhile."
-            sleep "$pause"
+    while :; do
+        missing=
+        for model in ${TUNESMITH_PULL_MODELS:-}; do
+            ollama show "$model" >/dev/null 2>&1 || pull "$model" || missing="$missing $model"
         done
+        [ -n "$missing" ] || return 0
+        say "not pulled:$missing; trying again in $pause s. What is there serves meanwhile."
+        sleep "$pause"
     done
 }
 
