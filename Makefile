@@ -1,5 +1,5 @@
 # Every command that a person needs; the README says what each prints.
-.PHONY: run demo test test-postgres lint setup lock
+.PHONY: run demo test test-postgres test-compose lint setup lock
 .DEFAULT_GOAL := run
 
 PYTHON = .venv/bin/python
@@ -15,6 +15,9 @@ test: setup lint ## sets everything up, runs all tests
 
 test-postgres: setup ## runs the tests that use a database on PostgreSQL
 	@scripts/with_postgres.sh $(PYTHON) -m pytest shared gateway rag-service finetune-worker $(ARGS)
+
+test-compose: setup ## builds and starts the containers, runs the story against them, kills two; needs a Docker engine
+	@scripts/test_compose.sh
 
 lint: setup
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

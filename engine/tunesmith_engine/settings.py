@@ -1,21 +1,16 @@
 """The engine's settings: TUNESMITH_ENGINE_* and what all services share."""
 
-from pathlib import Path
-
 import psutil
 from pydantic import Field, field_validator
 
 from tunesmith_engine.durations import parse_duration
+from tunesmith_shared.memory import usable_memory
 from tunesmith_shared.settings import ServiceSettings
 
 
 def _memory_budget() -> int:
     """Seven tenths of the machine's memory, or of the container's when that is less, in bytes."""
-    total = psutil.virtual_memory().total
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.is_file() and (text := limit.read_text().strip()).isdigit():
-        total = min(total, int(text))
-    return total * 7 // 10
+    return usable_memory() * 7 // 10
 
 
 def _physical_cores() -> int:

@@ -37,7 +37,15 @@ BUILD_OPTIONS = {
     "LLAMA_OPENSSL": "OFF",
 }
 
-PIP_OPTIONS = ("--no-deps", "--no-binary", ":all:", "--require-hashes", "--disable-pip-version-check", "--no-input")
+# The source distribution of this one package: with ":all:" older pips build its build tools from source, too.
+PIP_OPTIONS = (
+    "--no-deps",
+    "--no-binary",
+    "llama-cpp-python",
+    "--require-hashes",
+    "--disable-pip-version-check",
+    "--no-input",
+)
 
 NEEDED_PROGRAMS = {
     "cmake": "cmake (Debian and Ubuntu: apt install cmake; macOS: brew install cmake)",
@@ -208,12 +216,22 @@ def pinned_version(requirements: Path) -> str:
 
 
 def unpack_llama_cpp(archive: Path, folder: Path) -> None:
-    """Unpack the llama.cpp that `archive` carries into `folder`; links and paths that lead out of it are refused."""
+    """Unpack the files of the llama.cpp that `archive` carries into `folder`; links are left out.
+
+    Raises `ToolsMissing` for a path that leads out of the folder. Python's own `filter="data"` came with 3.11.4.
+    """
     with tarfile.open(archive) as tar:
         for member in tar:
             _, found, path = member.name.partition("/vendor/llama.cpp/")
-            if found and path:
-                tar.extract(member.replace(name=path, deep=False), folder, filter="data")
+            content = tar.extractfile(member) if found and member.isreg() else None
+            if content is None:
+                continue
+            target = folder / path
+            if not target.resolve().is_relative_to(folder.resolve()):
+                raise ToolsMissing(f"{archive.name} is not to be trusted: it has the path {member.name}.")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as file:
+                shutil.copyfileobj(content, file)
 
 
 def _log_failure(task: asyncio.Task[LlamaCpp]) -> None:

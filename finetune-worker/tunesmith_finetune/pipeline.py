@@ -6,8 +6,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import psutil
-
 from tunesmith_finetune.base_models import BASE_MODELS, BaseModel, BaseModelStore, find_base_model, unknown_base_model
 from tunesmith_finetune.datasets.source import Source
 from tunesmith_finetune.llama_cpp import Toolbox
@@ -18,6 +16,7 @@ from tunesmith_finetune.settings import WorkerSettings
 from tunesmith_finetune.workspace import Workspace
 from tunesmith_shared.errors import NotFound
 from tunesmith_shared.files import FileStore
+from tunesmith_shared.memory import usable_memory
 from tunesmith_shared.tables import Job
 
 DEFAULT_MEMORY_SHARE = 0.85
@@ -71,7 +70,7 @@ class Pipeline:
     def training_limits(self) -> Limits:
         """What a training may take."""
         wanted = self.settings.training_memory_mb
-        memory = wanted * 2**20 if wanted else int(psutil.virtual_memory().total * DEFAULT_MEMORY_SHARE)
+        memory = wanted * 2**20 if wanted else int(usable_memory() * DEFAULT_MEMORY_SHARE)
         return Limits(memory, self.settings.training_hours * 3600)
 
 

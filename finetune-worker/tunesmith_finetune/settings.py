@@ -20,7 +20,7 @@ class WorkerSettings(ServiceSettings):
         default=REPOSITORY / "requirements" / "llama-cpp.txt", description="The one pin of llama.cpp, with its hash."
     )
     training_memory_mb: int | None = Field(
-        default=None, ge=256, description="Resident memory a training may take, in MiB. Default: 85% of the machine's."
+        default=None, ge=256, description="Resident memory a training may take, in MiB. Default: 85% of what there is."
     )
     training_hours: float = Field(default=24.0, gt=0, description="How long one training may take.")
     tool_hours: float = Field(default=2.0, gt=0, description="How long one conversion, merge or quantisation may take.")

@@ -1,5 +1,6 @@
 """Chroma: chunks in, nearest chunks out, nothing left after a deletion, one process a folder."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,17 +11,28 @@ import pytest
 
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.index import Chunk, ChunkIndex
-from tunesmith_shared.errors import Conflict
+from tunesmith_shared.errors import Conflict, Unavailable
+
+from .chroma_server import ChromaServer, chroma_server
 
 STORE = "vs-test"
 AXES = np.eye(4, dtype=np.float32)
 OPEN = "import os, sys, pathlib; from tunesmith_rag.chroma import open_index; open_index('', pathlib.Path(sys.argv[1]))"
 
 
-@pytest.fixture
-def index(tmp_path: Path) -> Iterator[ChunkIndex]:
-    index = open_index("", tmp_path)
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaServer]:
+    """One server for all tests that do not kill it; each leaves it empty."""
+    with chroma_server(tmp_path_factory.mktemp("chroma")) as server:
+        yield server
+
+
+@pytest.fixture(params=["in this process", "on a server"])
+def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChunkIndex]:
+    url = request.getfixturevalue("server").url if request.param == "on a server" else ""
+    index = open_index(url, tmp_path)
     yield index
+    asyncio.run(index.remove_store(STORE))
     index.close()
 
 
@@ -79,15 +91,35 @@ async def test_a_removed_store_leaves_no_files_after_the_next_start(tmp_path: Pa
     assert len([entry for entry in (tmp_path / "chroma").iterdir() if entry.is_dir()]) <= 1
 
 
-def test_a_second_writer_is_refused_and_told_which_process_has_it(index: ChunkIndex, tmp_path: Path) -> None:
+def test_a_second_writer_is_refused_and_told_which_process_has_it(tmp_path: Path) -> None:
+    index = open_index("", tmp_path)
     with pytest.raises(Conflict, match="is in use by process"):
         open_index("", tmp_path)
     other = subprocess.run([sys.executable, "-c", OPEN, tmp_path], capture_output=True, text=True, check=False)
     assert other.returncode != 0
     assert "only one process may write to it" in other.stderr
+    index.close()
 
 
 def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
     owner = subprocess.run([sys.executable, "-c", f"{OPEN}; os.kill(os.getpid(), 9)", tmp_path], check=False)
     assert owner.returncode == -9
     open_index("", tmp_path).close()
+
+
+async def test_a_server_that_is_away_is_said_to_be_and_used_again_when_it_is_back(tmp_path: Path) -> None:
+    with chroma_server(tmp_path) as server:
+        index = open_index(server.url, tmp_path)
+        await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
+        server.kill()
+        for call in (index.check, lambda: index.search(STORE, AXES[:1], 1, None), lambda: index.count(STORE, "doc")):
+            with pytest.raises(Unavailable, match="vector database does not answer"):
+                await call()
+        server.start()
+        assert await index.count(STORE, "doc") == 4
+        index.close()
+
+
+def test_a_server_that_is_not_there_at_the_start_is_named(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1:9"):
+        open_index("http://127.0.0.1:9", tmp_path)

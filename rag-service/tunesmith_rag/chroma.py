@@ -10,12 +10,13 @@ from typing import IO
 from urllib.parse import urlsplit
 
 import chromadb
+import httpx
 from chromadb.api import ClientAPI
 from chromadb.api.client import Client
 from chromadb.config import Settings
 
 from tunesmith_rag.index import ChunkIndex
-from tunesmith_shared.errors import Conflict
+from tunesmith_shared.errors import Conflict, Unavailable
 
 _SERVER_PORT = 8000
 
@@ -23,7 +24,8 @@ _SERVER_PORT = 8000
 def open_index(chroma_url: str, data_dir: Path) -> ChunkIndex:
     """Connect to the Chroma server at `chroma_url`, or open `<data_dir>/chroma` when there is none.
 
-    Raises `Conflict` when another process has the folder open: Chroma's files do not survive two writers.
+    Raises `Conflict` when another process has the folder open: Chroma's files do not survive two writers, and
+    `Unavailable` when the server does not answer.
     """
     if chroma_url:
         return ChunkIndex(_server(chroma_url), close=lambda: None)
@@ -48,7 +50,12 @@ def _server(url: str) -> ClientAPI:
     parts = urlsplit(url)
     secure = parts.scheme == "https"
     port = parts.port or (443 if secure else _SERVER_PORT)
-    return chromadb.HttpClient(parts.hostname or "localhost", port, ssl=secure, settings=_settings())
+    try:
+        return chromadb.HttpClient(parts.hostname or "localhost", port, ssl=secure, settings=_settings())
+    except (ValueError, httpx.TransportError) as error:  # its constructor asks the server who this is
+        raise Unavailable(
+            f"The vector database at {url} does not answer: {error} Start it, or correct TUNESMITH_CHROMA_URL.",
+        ) from error
 
 
 def _settings() -> Settings:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 import chromadb.errors
+import httpx
 import numpy as np
 from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
@@ -218,7 +219,7 @@ class ChunkIndex:
     async def _run(self, call: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-        except (chromadb.errors.InternalError, ConnectionError) as error:
+        except (chromadb.errors.InternalError, ConnectionError, httpx.TransportError) as error:
             raise Unavailable(f"The vector database does not answer: {error}", retry_after=5) from error
 
 

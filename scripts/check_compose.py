@@ -1,0 +1,189 @@
+"""The checks of scripts/test_compose.sh on a running Compose stack: `python scripts/check_compose.py <check>`.
+
+The stack is the one of COMPOSE_PROJECT_NAME and COMPOSE_FILE; its gateway is at TUNESMITH_URL. A check prints what it
+saw and leaves with status 1, after a sentence, when that is not as it should be.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+BASE_IMAGE = "python:3.11-slim-bookworm"
+SMALL_IMAGES = {"gateway", "rag-service"}
+SMALL_MB = 400
+INNER_PORTS = {5432, 8000, 8001, 8002, 11434}
+ROOT_IS_NEEDED = {("postgres", "docker-init")}
+MODEL = "smollm2:135m"
+SECONDS = 1200.0
+
+
+def docker(*arguments: str) -> str:
+    """Run docker and return what it prints."""
+    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout  # noqa: S607
+
+
+def containers() -> dict[str, Any]:
+    """Return what `docker inspect` says about every running container of the stack, by service."""
+    ids = docker("compose", "ps", "--quiet").split()
+    return {
+        item["Config"]["Labels"]["com.docker.compose.service"]: item for item in json.loads(docker("inspect", *ids))
+    }
+
+
+def require(condition: object, sentence: str) -> None:
+    """End with `sentence` unless `condition` holds."""
+    if not condition:
+        sys.exit(f"check failed: {sentence}")
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
+    """Return as soon as `condition` holds; end when it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        require(time.monotonic() < deadline, f"not within {seconds:g} s: {what}")
+        time.sleep(0.2)
+
+
+def gateway() -> httpx.Client:
+    """Return a client of the gateway, with the administrator's key."""
+    key = os.environ["TUNESMITH_API_KEY"]
+    return httpx.Client(
+        base_url=os.environ["TUNESMITH_URL"], headers={"authorization": f"Bearer {key}"}, timeout=300, trust_env=False
+    )
+
+
+def sizes() -> None:
+    """Print what every image adds to its base; the services without torch must be small."""
+    base = int(docker("image", "inspect", "--format", "{{.Size}}", BASE_IMAGE))
+    services = json.loads(docker("compose", "config", "--format", "json"))["services"]
+    for name, service in services.items():
+        if "build" not in service:
+            continue
+        added = (int(docker("image", "inspect", "--format", "{{.Size}}", service["image"])) - base) / 1e6
+        print(f"{service['image']:<36} {added:7.0f} MB over {BASE_IMAGE}")
+        require(name not in SMALL_IMAGES or added < SMALL_MB, f"{name} adds {added:.0f} MB, more than {SMALL_MB}")
+
+
+def open_ports() -> set[int]:
+    """Return the ports of the loopback that something listens on."""
+    found = set()
+    for port in range(1, 65536):
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                found.add(port)
+    return found
+
+
+def healthy() -> None:
+    """Require that every container with a health check is healthy and that the gateway sees all parts."""
+    for service, container in containers().items():
+        health = container["State"].get("Health", {}).get("Status")
+        require(health == "healthy", f"{service} is {health or 'without a health check'}")
+    with gateway() as client:
+        wait_for(lambda: client.get("/health").is_success, "the gateway's /health is well", 60)
+
+
+def published(before: Path) -> None:
+    """Require that the gateway's port is all that can be reached from this machine."""
+    ours = int(os.environ["TUNESMITH_PORT"])
+    for service, container in containers().items():
+        bound = {
+            (binding["HostIp"], int(binding["HostPort"]))
+            for bindings in container["NetworkSettings"]["Ports"].values()
+            for binding in bindings or []
+        }
+        print(f"{service:<16} publishes {sorted(bound) or 'nothing'}")
+        require(bound == ({("127.0.0.1", ours)} if service == "gateway" else set()), f"{service} publishes {bound}")
+    now = open_ports()
+    leaked = (now - set(json.loads(before.read_text()))) & INNER_PORTS - {ours}
+    print(f"the loopback has {ours} open{', and none of the inner ports' if not leaked else ''}")
+    require(ours in now and not leaked, f"ports {leaked} of the loopback are open")
+
+
+def users() -> None:
+    """Require that nothing runs as root but what must, and that root's rights are taken away."""
+    for service, container in containers().items():
+        lines = docker("top", container["Id"], "-eo", "pid,uid,comm").splitlines()[1:]
+        seen = {(int(line.split()[1]), line.split()[2]) for line in lines}
+        print(f"{service:<16} uids {sorted({uid for uid, _ in seen})}")
+        roots = {(service, name) for uid, name in seen if uid == 0} - ROOT_IS_NEEDED
+        require(not roots, f"{sorted(name for _, name in roots)} in {service} run as root")
+        host = container["HostConfig"]
+        require(host["ReadonlyRootfs"], f"{service}'s root file system can be written")
+        require(host["CapDrop"] == ["ALL"] and not host["Privileged"], f"{service} keeps capabilities")
+        require(host["Memory"] > 0, f"{service} has no memory limit")
+
+
+def chat_survives() -> None:
+    """Kill the engine while it answers: the stream ends with an error event, and the next chat is answered."""
+    body = {"model": MODEL, "stream": True, "max_tokens": 2000, "messages": [{"role": "user", "content": "Count."}]}
+    lines, killed_after = [], 0
+    with gateway() as client:
+        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            for line in answer.iter_lines():
+                lines.append(line)
+                if not killed_after and sum("content" in seen for seen in lines) >= 5:
+                    docker("compose", "kill", "--signal", "KILL", "ollama")
+                    killed_after = len(lines)
+        require(killed_after, "the answer ended before the engine could be killed")
+        require(any('"error"' in line for line in lines), f"the stream ended without an error event: {lines[-3:]}")
+        print(f"the stream ended with: {next(line for line in reversed(lines) if line)[:160]}")
+        docker("compose", "up", "--detach", "--wait", "ollama")
+        again = client.post("/v1/chat/completions", json={**body, "stream": False, "max_tokens": 8})
+        require(again.is_success, f"the next chat answered {again.status_code}: {again.text[:300]}")
+        print("the next chat was answered")
+
+
+def training_survives() -> None:
+    """Kill the worker while it trains: the job goes on and ends succeeded, and its model answers."""
+    with gateway() as client:
+        with (EXAMPLES / "lighthouse_keeper_train.csv").open("rb") as file:
+            upload = client.post("/v1/files", files={"file": file}, data={"purpose": "fine-tune"}).json()["id"]
+        wanted = {"model": MODEL, "training_file": upload, "model_name": "survivor", "hyperparameters": {"n_epochs": 1}}
+        job = client.post("/v1/fine_tuning/jobs", json=wanted).raise_for_status().json()["id"]
+        url = f"/v1/fine_tuning/jobs/{job}"
+
+        def trains() -> bool:
+            events = client.get(f"{url}/events").json()["data"]
+            return any((event.get("data") or {}).get("step", 0) >= 2 for event in events)
+
+        wait_for(trains, "the job trains")
+        docker("compose", "kill", "--signal", "KILL", "finetune-worker")
+        print(f"killed the worker in the training of {job}")
+        docker("compose", "up", "--detach", "--wait", "finetune-worker")
+        state: dict[str, Any] = {}
+
+        def ended() -> bool:
+            state.update(client.get(url).json())
+            return state["status"] in ("succeeded", "failed", "cancelled")
+
+        wait_for(ended, "the job ends")
+        require(state["status"] == "succeeded", f"the job ended {state['status']}: {state['error']}")
+        question = {"model": "survivor", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}
+        answer = client.post("/v1/chat/completions", json=question)
+        require(answer.is_success, f"its model answered {answer.status_code}: {answer.text[:300]}")
+        print("the job went on, succeeded, and its model answers")
+
+
+CHECKS: dict[str, Callable[[], None]] = {
+    "sizes": sizes,
+    "ports-before": lambda: print(json.dumps(sorted(open_ports()))),
+    "healthy": healthy,
+    "published": lambda: published(Path(sys.argv[2])),
+    "users": users,
+    "chat-survives": chat_survives,
+    "training-survives": training_survives,
+}
+
+if __name__ == "__main__":
+    CHECKS[sys.argv[1]]()
