@@ -1,0 +1,40 @@
+#!/bin/sh
+# Backs up everything that a platform keeps: database, vector store, files, models, jobs.
+#   scripts/backup.sh FOLDER      makes FOLDER, which scripts/restore.sh reads; it must not be there
+# In Compose the stack keeps running: its services stand still while the copy is made, so that all parts are of one
+# moment, and requests wait meanwhile. Embedded (data/, or TUNESMITH_DATA_DIR) the platform must be stopped.
+# The secrets in .env are not in the backup. Keep it as safe as the data itself.
+set -eu
+. "$(dirname "$0")/stores.sh"
+
+case ${1:-} in "" | -h | --help) usage; exit 0 ;; -*) die "unknown option $1; --help says more" ;; esac
+case $1 in /*) target=$1 ;; *) target=$OLDPWD/$1 ;; esac
+[ ! -e "$target" ] || die "$target is there already; name a new folder."
+
+umask 077
+draft=$target.part
+mkdir -p "$draft"
+
+if in_compose; then
+    compose_facts
+    running=$(docker compose ps --services --status running | grep -Fx -e "$(printf '%s\n' $writers)" || true)
+    release() { [ -z "$running" ] || docker compose unpause $running >/dev/null 2>&1 || true; }
+    trap 'release; rm -rf "$draft"' EXIT
+    trap 'exit 130' INT TERM
+    [ -z "$running" ] || docker compose pause $running >/dev/null 2>&1
+    docker compose exec -T postgres pg_dump --username tunesmith --format custom tunesmith >"$draft/database.dump"
+    for name in $volumes; do
+        volume_tar "$name" ro tar -cf - . >"$draft/$name.tar"
+    done
+    release
+else
+    [ -d "$data" ] || die "There is no stack and no $data: nothing to back up."
+    embedded_is_stopped
+    trap 'rm -rf "$draft"' EXIT
+    tar -C "$data" -cf "$draft/data.tar" .
+fi
+
+(cd "$draft" && sha256sum ./*.* >SHA256SUMS)
+mv "$draft" "$target"
+trap - EXIT
+echo "The backup is in $target ($(du -sh "$target" | cut -f1))."
