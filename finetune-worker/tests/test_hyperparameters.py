@@ -3,7 +3,7 @@
 import pytest
 
 from tunesmith_finetune.hyperparameters import choose, requested
-from tunesmith_shared.errors import BadRequest, Unsupported
+from tunesmith_shared.errors import BadRequest
 from tunesmith_shared.schemas.jobs import DpoHyperparameters, Hyperparameters, JobCreate
 
 
@@ -59,7 +59,11 @@ def test_more_than_the_context_is_refused() -> None:
             BadRequest,
             "method.dpo.hyperparameters.packing",
         ),
-        ({"method": _supervised(merge=False)}, Unsupported, "method.supervised.hyperparameters.merge"),
+        (
+            {"method": _supervised(merge=False, gguf_type="Q8_0")},
+            BadRequest,
+            "method.supervised.hyperparameters.gguf_type",
+        ),
         ({"method": _supervised(gguf_type="Q9_X")}, BadRequest, "method.supervised.hyperparameters.gguf_type"),
     ],
 )

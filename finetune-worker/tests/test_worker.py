@@ -160,9 +160,11 @@ def _check_report(worker: Worker, platform: Platform, job: dict[str, Any]) -> No
     stored = [platform.data_dir / "files" / file_id for file_id in job["result_files"]]
     report = json.loads(stored[0].read_text(encoding="utf-8"))
     assert report["losses"]["eval_loss"] < report["losses"]["base_eval_loss"]
+    assert report["losses"]["quantised_eval_loss"] < report["losses"]["base_eval_loss"]
     assert report["file"]["gguf_type"] == "Q4_K_M"
     assert report["sample"]["text"]
     assert "Q4_K_M" in stored[1].read_text(encoding="utf-8")
+    assert stored[2].read_text(encoding="utf-8").startswith("step,train_loss,train_accuracy")
     closing = next(event for event in worker.events(job["id"]) if "New fine-tuned model" in event["message"])
     assert closing["data"]["improvement"] == report["losses"]["improvement"]
     steps = [event["data"]["step"] for event in worker.events(job["id"]) if event["type"] == "metrics"]

@@ -1,5 +1,7 @@
 """The loss on rows that are not trained on, measured alike before and after training."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, cast
 
 import torch
@@ -19,7 +21,17 @@ def evaluate_examples(trainer: SFTTrainer, rows: list[dict[str, Any]]) -> dict[s
     """
     model = cast(PreTrainedModel, trainer.model)
     tokenizer = cast(PreTrainedTokenizerBase, trainer.processing_class)
-    collate = DataCollatorForLanguageModeling(pad_token_id=cast(int, tokenizer.pad_token_id))
+    return measure_examples(model, cast(int, tokenizer.pad_token_id), trainer.compute_loss_context_manager, rows)
+
+
+def measure_examples(
+    model: PreTrainedModel,
+    pad_token_id: int,
+    number_format: Callable[[], AbstractContextManager[Any]],
+    rows: list[dict[str, Any]],
+) -> dict[str, float]:
+    """Return what `evaluate_examples` does, for any model; products are made in what `number_format` sets."""
+    collate = DataCollatorForLanguageModeling(pad_token_id=pad_token_id)
     was_training = model.training
     model.train(False)
     ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
@@ -29,7 +41,7 @@ def evaluate_examples(trainer: SFTTrainer, rows: list[dict[str, Any]]) -> dict[s
             batch = collate(ordered[start : start + ROWS_AT_ONCE])
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
             labels = batch.pop("labels")[:, 1:]
-            with trainer.compute_loss_context_manager():
+            with number_format():
                 logits = model(**batch, use_cache=False).logits[:, :-1]
             learnt = labels != -100
             logits, labels = logits[learnt].float(), labels[learnt]
@@ -56,12 +68,12 @@ def evaluate_pairs(trainer: DPOTrainer, rows: list[dict[str, Any]]) -> dict[str,
         for start in range(0, len(ordered), ROWS_AT_ONCE):
             batch = trainer.data_collator(ordered[start : start + ROWS_AT_ONCE])
             batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            reference_chosen, reference_rejected = trainer.compute_ref_log_probs(model, batch)
+            references = trainer.compute_ref_log_probs(model, batch)  # type: ignore[no-untyped-call]
             labels = batch["input_ids"].masked_fill(batch.pop("completion_mask") == 0, -100)
-            with trainer.compute_loss_context_manager():
+            with trainer.accelerator.autocast():  # as the reference is computed, or their rounding would differ
                 token_logs = model(**batch, labels=labels, use_cache=False, fused_lm_head=True).log_probs
             chosen, rejected = token_logs.sum(dim=1).chunk(2)
-            margins.append(trainer.beta * ((chosen - reference_chosen) - (rejected - reference_rejected)))
+            margins.append(trainer.beta * ((chosen - references[0]) - (rejected - references[1])))
             preferences.append(_share_above_zero(chosen - rejected))
     model.train(was_training)
     margin, preferred = torch.cat(margins).float(), torch.cat(preferences)

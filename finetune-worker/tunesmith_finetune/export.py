@@ -95,6 +95,18 @@ def read_model_file(path: Path, wanted: str) -> ModelFile:
     return ModelFile(header.file_type, path.stat().st_size, dict(types.most_common()))
 
 
+def read_adapter_file(path: Path) -> ModelFile:
+    """Return what the adapter in `path` is. Raises `ExportFailed` when it is none.
+
+    Its type is that of most of its tensors.
+    """
+    header = read_gguf_header(path)
+    if not header.is_adapter:
+        raise ExportFailed("The file was to be an adapter and is none.")
+    types = Counter(tensor.type.name for tensor in header.tensors)
+    return ModelFile(types.most_common(1)[0][0], path.stat().st_size, dict(types.most_common()))
+
+
 def require_space(folder: Path, like: Path) -> None:
     """Raise `StorageFull` when `folder` has no room for a file of the size of `like` and some spare."""
     needed = like.stat().st_size + SPARE_BYTES

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict
 
-from tunesmith_shared.errors import BadRequest, Unsupported
+from tunesmith_shared.errors import BadRequest
 from tunesmith_shared.schemas.jobs import DpoHyperparameters, Hyperparameters, JobCreate
 
 GGUF_TYPES: Final = (
@@ -45,7 +45,8 @@ class Chosen(BaseModel):
     packing: bool
     max_length: int
     quantization: str
-    gguf_type: str
+    gguf_type: str | None
+    """The type of the merged model; None when the adapter is served on the base as it is."""
     merge: bool
     beta: float | None
     """How close preference training stays to the base model; higher is closer. None for other methods."""
@@ -54,7 +55,7 @@ class Chosen(BaseModel):
 def requested(body: JobCreate) -> Hyperparameters:
     """Return the hyperparameters that a request asks for; OpenAI's older place counts where the newer one says "auto".
 
-    Raises `Unsupported` for what is not offered, and `BadRequest` for a GGUF type that there is none of.
+    Raises `BadRequest` for a GGUF type that there is none of, and for what contradicts itself.
     """
     asked = body.method.dpo.hyperparameters if body.method.type == "dpo" else body.method.supervised.hyperparameters
     newer, older = asked.model_dump(), (body.hyperparameters or Hyperparameters()).model_dump()
@@ -69,8 +70,11 @@ def requested(body: JobCreate) -> Hyperparameters:
         raise BadRequest(
             f"There is no GGUF type '{merged.gguf_type}'. Choose one of {known}.", param=f"{place}.gguf_type"
         )
-    if merged.merge is False:
-        raise Unsupported("Adapters are always merged so far; leave 'merge' out.", param=f"{place}.merge")
+    if merged.merge is False and merged.gguf_type != "auto":
+        raise BadRequest(
+            "gguf_type is that of a merged model; with merge=false the base keeps its own. Leave one of them out.",
+            param=f"{place}.gguf_type",
+        )
     return merged
 
 
@@ -99,7 +103,7 @@ def choose(wanted: Hyperparameters, method: str, rows: int, longest: int, contex
         packing=_value(wanted.packing, False),
         max_length=max_length(wanted, context_length),
         quantization=wanted.quantization,
-        gguf_type=_value(wanted.gguf_type, "Q4_K_M").upper(),
+        gguf_type=_value(wanted.gguf_type, "Q4_K_M").upper() if _value(wanted.merge, True) else None,
         merge=_value(wanted.merge, True),
         beta=_value(wanted.beta, DPO_BETA) if isinstance(wanted, DpoHyperparameters) else None,
     )

@@ -5,7 +5,9 @@ same name is replaced by one rename of its manifest, so it serves until the new 
 """
 
 import asyncio
+import json
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,7 @@ from ollama import AsyncClient, ResponseError
 
 from tunesmith_shared.errors import NotFound, TunesmithError
 from tunesmith_shared.names import CANDIDATES, ModelName
-from tunesmith_shared.store import ModelStore, publish_gguf
+from tunesmith_shared.store import Manifest, ModelStore, publish_adapter, publish_gguf
 
 LOAD_SECONDS = 300.0
 SERVER_SECONDS = 120.0
@@ -36,6 +38,19 @@ class Answer:
     tokens_per_second: float
 
 
+@dataclass(frozen=True)
+class Artifact:
+    """What a job made: a model file, or with `adapter` the base's file and what was learnt on top of it.
+
+    `base_name` is the served model that the adapter's base is; `parameters` are the options to serve with.
+    """
+
+    gguf: Path
+    parameters: Mapping[str, object]
+    adapter: Path | None = None
+    base_name: str = ""
+
+
 class Publisher:
     """Registers model files in the store that the server at `ollama_host` serves from."""
 
@@ -47,14 +62,14 @@ class Publisher:
         """Close the connections."""
         await self._client.close()  # type: ignore[no-untyped-call]
 
-    async def try_candidate(self, job_id: str, gguf: Path, prompt: str) -> Answer:
-        """Serve `gguf` under a candidate name, ask it `prompt`, and unload it.
+    async def try_candidate(self, job_id: str, artifact: Artifact, prompt: str) -> Answer:
+        """Serve `artifact` under a candidate name, ask it `prompt`, and unload it.
 
         Raises `CheckFailed` when it does not load or says nothing.
         """
         name = _candidate(job_id)
         await self._wait_for_server()
-        await asyncio.to_thread(publish_gguf, self._store, name, gguf, system=None, parameters=None)
+        await asyncio.to_thread(self._register, name, artifact)
         try:
             answer = await self._client.chat(
                 name.display,
@@ -77,12 +92,12 @@ class Publisher:
         with suppress(NotFound):
             await asyncio.to_thread(self._store.delete, _candidate(job_id))
 
-    async def publish(self, name: ModelName, gguf: Path) -> str:
-        """Register `gguf` as `name`, replacing a model of that name, and give the manifest's digest.
+    async def publish(self, name: ModelName, artifact: Artifact) -> str:
+        """Register `artifact` as `name`, replacing a model of that name, and give the manifest's digest.
 
         Raises `CheckFailed` when the server does not list it, because it serves from another store.
         """
-        manifest = await asyncio.to_thread(publish_gguf, self._store, name, gguf, system=None, parameters=None)
+        manifest = await asyncio.to_thread(self._register, name, artifact)
         try:
             listed = {ModelName.parse(model.model or "").key for model in (await self._client.list()).models}
         except (ResponseError, httpx.HTTPError, ConnectionError) as error:
@@ -90,6 +105,31 @@ class Publisher:
         if name.key not in listed:
             raise CheckFailed(f"The model is in {self._store.models_dir}, and the server there does not list it.")
         return manifest.digest
+
+    def _register(self, name: ModelName, artifact: Artifact) -> Manifest:
+        if artifact.adapter is None:
+            return publish_gguf(self._store, name, artifact.gguf, system=None, parameters=artifact.parameters)
+        return publish_adapter(
+            self._store,
+            name,
+            artifact.gguf,
+            artifact.adapter,
+            base_name=artifact.base_name,
+            parameters=artifact.parameters,
+        )
+
+    async def parameters_of(self, names: Sequence[str]) -> dict[str, object]:
+        """Return the options that the first of `names` in the store serves with; none when none is there."""
+        return await asyncio.to_thread(self._stored_parameters, names)
+
+    def _stored_parameters(self, names: Sequence[str]) -> dict[str, object]:
+        for name in names:
+            with suppress(NotFound):
+                manifest = self._store.read_manifest(ModelName.parse(name))
+                layers = manifest.of_kind("params")
+                parameters: dict[str, object] = json.loads(self._store.read_blob(layers[-1])) if layers else {}
+                return parameters
+        return {}
 
     async def _wait_for_server(self) -> None:
         """Return when the server answers; a job of hours does not fail because it is restarted just now."""

@@ -26,6 +26,7 @@ def build_report(job: Job, workspace: Workspace) -> dict[str, Any]:
             "eval_loss": after["loss"] if measured else None,
             "improvement": 1 - after["loss"] / before["loss"] if measured else None,
             **(_accuracies(before, after) if measured else {}),
+            "quantised_eval_loss": read_json(workspace.quantised)["loss"] if workspace.quantised.exists() else None,
             "train_loss": training["train_loss"],
         },
         "training": {name: training[name] for name in ("seconds", "steps", "trained_tokens", "device")},
@@ -63,12 +64,17 @@ def as_markdown(report: dict[str, Any]) -> str:
             f"- loss on rows never trained on: {losses['base_eval_loss']:.3f} before, {losses['eval_loss']:.3f} after: "
             f"{losses['improvement']:.0%} lower"
         )
+    if losses["quantised_eval_loss"] is not None:
+        lines.append(
+            f"- loss of the finished {file['gguf_type']} file on the same rows: {losses['quantised_eval_loss']:.3f} "
+            "(its weights, dequantised; serving also rounds activations)"
+        )
     if "eval_reward_accuracy" in losses:
         lines.append(
             f"- reward accuracy on pairs never trained on: {losses['base_eval_reward_accuracy']:.0%} before, "
             f"{losses['eval_reward_accuracy']:.0%} after; the preferred answer is the likelier one for "
             f"{losses['base_eval_preferred']:.0%} of the pairs before and {losses['eval_preferred']:.0%} after"
         )
-    values = "\n".join(f"- {name}: {value}" for name, value in report["hyperparameters"].items())
+    values = "\n".join(f"- {name}: {value}" for name, value in report["hyperparameters"].items() if value is not None)
     quoted = "\n".join(f"> {line}" for line in (f"{sample['prompt']}\n\n{sample['text']}").splitlines())
     return "\n".join([*lines, "", "## Hyperparameters", "", values, "", "## A sample", "", quoted, ""])

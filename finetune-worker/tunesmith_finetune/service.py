@@ -32,7 +32,7 @@ class JobService:
         self._jobs = pipeline.jobs
 
     async def create(self, owner: str, body: JobCreate) -> Job:
-        """Check `body` and start a job. Raises `NotFound`, `BadRequest`, `Conflict` or `Unsupported`."""
+        """Check `body` and start a job. Raises `NotFound`, `BadRequest`, or `Conflict`."""
         wanted = hyperparameters.requested(body)
         base = await self._base_of(body.model, owner)
         hyperparameters.choose(wanted, body.method.type, rows=1, longest=1, context_length=base.context_length)

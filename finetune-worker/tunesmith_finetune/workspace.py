@@ -48,6 +48,11 @@ class Workspace:
         return self.folder / "check.json"
 
     @property
+    def quantised(self) -> Path:
+        """The finished file's loss on the evaluation rows; not there when it was not measured."""
+        return self.folder / "quantised.json"
+
+    @property
     def log(self) -> Path:
         """What child processes print."""
         return self.folder / "job.log"

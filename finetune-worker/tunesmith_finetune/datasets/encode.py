@@ -8,7 +8,7 @@ Each piece is made into tokens by itself, because serving does the same: it neve
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TypedDict
+from typing import TypedDict, final
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
@@ -25,6 +25,7 @@ NOT_LEARNT = -100
 """The label of a token that does not count in the loss (PyTorch's `ignore_index`)."""
 
 
+@final
 class EncodedExample(TypedDict):
     """A row as token ids, and the labels: the same ids where they are learnt, else `NOT_LEARNT`."""
 
@@ -33,6 +34,7 @@ class EncodedExample(TypedDict):
     labels: list[int]
 
 
+@final
 class EncodedPair(TypedDict):
     """A pair as token ids: the prompt, and the two answers that may follow it."""
 

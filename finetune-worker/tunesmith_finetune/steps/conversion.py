@@ -7,7 +7,7 @@ from pathlib import Path
 from tunesmith_finetune.export import Exporter
 from tunesmith_finetune.llama_cpp import LlamaCpp
 from tunesmith_finetune.pipeline import Pipeline, act
-from tunesmith_finetune.workspace import read_json
+from tunesmith_finetune.workspace import Workspace, read_json
 from tunesmith_shared.tables import Job
 
 PROGRESS_SECONDS = 10.0
@@ -28,7 +28,7 @@ async def convert(pipeline: Pipeline, job: Job) -> None:
 async def merge(pipeline: Pipeline, job: Job) -> None:
     """Merge the adapter into the base's half-precision GGUF, which is made once for all jobs."""
     workspace = pipeline.workspace(job)
-    if workspace.merged_gguf.exists() or workspace.model_gguf.exists():
+    if not _is_merged(workspace) or workspace.merged_gguf.exists() or workspace.model_gguf.exists():
         return
     tools = await await_tools(pipeline, job)
     exporter = _exporter(pipeline, job, tools)
@@ -46,6 +46,8 @@ async def merge(pipeline: Pipeline, job: Job) -> None:
 async def quantise(pipeline: Pipeline, job: Job) -> None:
     """Quantise the merged model, and let go of the larger file."""
     workspace = pipeline.workspace(job)
+    if not _is_merged(workspace):
+        return
     gguf_type = read_json(workspace.plan)["hyperparameters"]["gguf_type"]
     if not workspace.model_gguf.exists():
         tools = await await_tools(pipeline, job)
@@ -55,6 +57,11 @@ async def quantise(pipeline: Pipeline, job: Job) -> None:
             await exporter.quantise(workspace.merged_gguf, workspace.model_gguf, gguf_type)
             told.detail, told.data = _size(workspace.model_gguf)
     workspace.merged_gguf.unlink(missing_ok=True)
+
+
+def _is_merged(workspace: Workspace) -> bool:
+    merged: bool = read_json(workspace.plan)["hyperparameters"]["merge"]
+    return merged
 
 
 async def await_tools(pipeline: Pipeline, job: Job, progress_seconds: float = PROGRESS_SECONDS) -> LlamaCpp:

@@ -1,7 +1,7 @@
 """Fine-tuning jobs: `/v1/fine_tuning/jobs`.
 
 Field names, ranges and statuses follow OpenAI's fine-tuning API; the hyperparameters from `learning_rate` on, and
-`model_name`, are ours.
+`model_name` and `parameters`, are ours.
 """
 
 from typing import Annotated, Any, Literal
@@ -62,7 +62,9 @@ class Method(Body):
 
 
 class JobCreate(Body):
-    """The body of `POST /v1/fine_tuning/jobs`. `model_name` is the name that the result serves under."""
+    """The body of `POST /v1/fine_tuning/jobs`. `model_name` is the name that the result serves under, `parameters` are
+    Ollama's options that it serves with; those not named are the base model's.
+    """
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
     training_file: str
@@ -74,6 +76,7 @@ class JobCreate(Body):
     hyperparameters: Hyperparameters | None = None  # OpenAI's older place for them
     metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
     integrations: list[Any] | None = None
+    parameters: dict[str, bool | int | float | str | list[str]] | None = None
 
 
 class JobError(BaseModel):

@@ -10,7 +10,7 @@ from tunesmith_shared.store.blobs import BlobStore, is_digest
 from tunesmith_shared.store.gguf_header import GgufHeader, GgufValue, read_gguf_header
 from tunesmith_shared.store.manifest import Layer, LayerKind, Manifest, ModelConfig
 from tunesmith_shared.store.models import ModelStore, StoredModel
-from tunesmith_shared.store.publish import gguf_config, publish_gguf, put_config, put_layer
+from tunesmith_shared.store.publish import gguf_config, publish_adapter, publish_gguf, put_config, put_layer
 
 __all__ = [
     "BlobStore",
@@ -25,6 +25,7 @@ __all__ = [
     "StoredModel",
     "gguf_config",
     "is_digest",
+    "publish_adapter",
     "publish_gguf",
     "put_config",
     "put_layer",

@@ -4,6 +4,7 @@ The manifest is written last, so the model is live whole or not at all; a runnin
 on the same folder serves it at once, with the GGUF's own chat template when there is no template.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,36 @@ def publish_gguf(
     layers += [put_layer(store, kind, text.encode()) for kind, text in texts.items() if text]
     config = gguf_config(header).encode()
     manifest = Manifest(config=put_config(store, config), layers=tuple(layers))
+    store.write_manifest(name, manifest)
+    return manifest
+
+
+def publish_adapter(
+    store: ModelStore,
+    name: ModelName,
+    base_gguf: Path,
+    adapter: Path,
+    *,
+    base_name: str,
+    parameters: Mapping[str, object] | None,
+) -> Manifest:
+    """Register a base model's file with an adapter on top under a name; ``base_name`` is listed as its parent.
+
+    The base's blob is shared with every model that uses it, so this takes the adapter's bytes only.
+    Raises BadRequest for a file that is no whole adapter, StorageFull for a full disk.
+    """
+    if not read_gguf_header(adapter).is_adapter:
+        raise BadRequest(f"{adapter.name} holds a model and no adapter")
+    header = read_gguf_header(base_gguf)
+    with base_gguf.open("rb") as file:
+        digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    if not store.has_blob(digest):
+        store.put_blob_file(base_gguf)
+    model = Layer.of("model", digest, base_gguf.stat().st_size).model_copy(update={"source": base_name})
+    layers = [model, Layer.of("adapter", store.adopt_blob_file(adapter), adapter.stat().st_size)]
+    if parameters:
+        layers.append(put_layer(store, "params", json.dumps(parameters).encode()))
+    manifest = Manifest(config=put_config(store, gguf_config(header).encode()), layers=tuple(layers))
     store.write_manifest(name, manifest)
     return manifest
 

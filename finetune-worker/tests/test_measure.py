@@ -1,0 +1,49 @@
+"""A model file's loss is measured as the base's is: the file that the base was made from has the base's own loss."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from tunesmith_finetune.base_models import BASE_MODELS, packaged_gguf
+from tunesmith_finetune.datasets.cells import Message
+from tunesmith_finetune.datasets.encode import Encoder
+from tunesmith_finetune.datasets.formats import Example
+from tunesmith_finetune.testing import ROWS
+from tunesmith_finetune.whole import write_json, write_json_lines
+
+
+def _chat(prompt: str, answer: str) -> Example:
+    messages = [Message(role="user", content=prompt), Message(role="assistant", content=answer)]
+    return Example(row=2, messages=messages, text=None, chosen=None, rejected=None)
+
+
+def test_the_loss_of_a_quantised_file_is_that_of_its_weights(base_folder: Path, tmp_path: Path) -> None:
+    rows = [Encoder(base_folder).encode(_chat(*row)) for row in ROWS[:2]]
+    write_json_lines(tmp_path / "valid.tokens.jsonl", rows)
+    write_json(tmp_path / "plan.json", {"threads": None, "base_folder": str(base_folder)})
+    command = [
+        sys.executable,
+        "-m",
+        "tunesmith_finetune.measure",
+        str(tmp_path),
+        str(packaged_gguf(BASE_MODELS["smollm2-135m-instruct"])),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    measured = json.loads((tmp_path / "quantised.json").read_text())
+
+    model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
+    loss_sum, count = 0.0, 0
+    for row in rows:
+        labels = torch.tensor([row["labels"]])
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([row["input_ids"]])).logits[0, :-1]
+        learnt = labels[0, 1:] != -100
+        loss_sum += torch.nn.functional.cross_entropy(logits[learnt], labels[0, 1:][learnt], reduction="sum").item()
+        count += int(learnt.sum())
+    assert measured["tokens"] == count
+    assert measured["loss"] == pytest.approx(loss_sum / count, rel=0.02)
