@@ -37,7 +37,7 @@ if [ -f "$folder/database.dump" ]; then
         -c 'DROP DATABASE tunesmith WITH (FORCE)' -c 'CREATE DATABASE tunesmith'
     docker compose exec -T postgres pg_restore --username tunesmith --dbname tunesmith --exit-on-error \
         <"$folder/database.dump"
-    docker compose up --detach --wait --no-build >/dev/null 2>&1 ||
+    docker compose up --detach --wait --no-build --no-recreate >/dev/null 2>&1 ||
         die "The backup is in place, and the stack did not become healthy: docker compose ps"
 else
     embedded_is_stopped
