@@ -21,7 +21,7 @@ def evaluate_examples(trainer: SFTTrainer, rows: list[dict[str, Any]]) -> dict[s
     """
     model = cast(PreTrainedModel, trainer.model)
     tokenizer = cast(PreTrainedTokenizerBase, trainer.processing_class)
-    return measure_examples(model, cast(int, tokenizer.pad_token_id), trainer.compute_loss_context_manager, rows)
+    return measure_examples(model, cast(int, tokenizer.pad_token_id), trainer.accelerator.autocast, rows)
 
 
 def measure_examples(
