@@ -175,6 +175,24 @@ def training_survives() -> None:
         print("the job went on, succeeded, and its model answers")
 
 
+def answers() -> None:
+    """Print what the stack knows and says without chance: what a restored backup must know and say again."""
+    asked = {"prompt": "How often is the rain gauge calibrated?", "documents": ["handbook.pdf"], "temperature": 0}
+    with gateway() as client:
+        grounded = client.post("/generate", json=asked).raise_for_status().json()
+        models = client.get("/list_Models").raise_for_status().json()["models"]
+        jobs = client.get("/v1/fine_tuning/jobs").raise_for_status().json()["data"]
+        files = client.get("/v1/files").raise_for_status().json()["data"]
+    known = {
+        "answer": grounded["response"],
+        "citations": [(cited["filename"], cited["page"]) for cited in grounded["citations"]],
+        "models": sorted(model["name"] for model in models),
+        "jobs": sorted((job["id"], job["status"]) for job in jobs),
+        "files": sorted(file["id"] for file in files),
+    }
+    print(json.dumps(known, indent=1))
+
+
 CHECKS: dict[str, Callable[[], None]] = {
     "sizes": sizes,
     "ports-before": lambda: print(json.dumps(sorted(open_ports()))),
@@ -183,6 +201,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "users": users,
     "chat-survives": chat_survives,
     "training-survives": training_survives,
+    "answers": answers,
 }
 
 if __name__ == "__main__":
