@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Proves the Compose stack by running it: builds the images, starts them with the project's own engine, runs the story
 # over HTTP from outside, kills the worker in a fine-tuning and the engine in a chat, looks at what is published and who
-# runs as root, and takes everything down. Without a Docker engine it says so and ends well.
+# runs as root, restores a backup into a fresh stack, and takes everything down.
+# Without a Docker engine it says so and ends well.
 #   TORCH_CPU_INDEX   another index to take torch's CPU build from
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-case ${1:-} in -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+case ${1:-} in -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
 python=${PYTHON:-.venv/bin/python}
 say() { printf '\n== %s\n' "$*"; }
 
@@ -73,5 +74,15 @@ say "the engine is killed in the middle of a chat"
 
 say "the worker is killed in the middle of a fine-tuning"
 "$python" scripts/check_compose.py training-survives
+
+say "a backup, restored into a fresh stack"
+"$python" scripts/check_compose.py answers >"$scratch/before"
+scripts/backup.sh "$scratch/backup"
+docker compose down --volumes --timeout 20 >/dev/null 2>&1
+docker compose up --detach --wait >/dev/null 2>&1
+scripts/restore.sh "$scratch/backup" --yes
+"$python" scripts/check_compose.py answers >"$scratch/after"
+diff "$scratch/before" "$scratch/after"
+echo "the restored stack knows and answers the same"
 
 say "everything held"

@@ -136,6 +136,7 @@ def test_bad_input_gets_a_sentence_that_helps_and_loses_nothing(curl: Curl, tmp_
     assert MODEL in refused["error"]["message"]
 
 
+@pytest.mark.timeout(JOB_SECONDS + 300)
 def test_a_csv_becomes_a_model_that_answers_under_its_own_name(
     gpt: openai.OpenAI, llama: ollama.Client, curl: Curl
 ) -> None:
