@@ -1,8 +1,7 @@
 """What ends a job and never the worker: too little memory, or a step that takes the worker down each time."""
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from tunesmith_finetune.testing import CSV, TOKEN, Worker, worker_for
@@ -51,7 +50,6 @@ def test_a_job_that_takes_the_worker_down_each_time_is_given_up(
 
 def _attempts(platform: Platform, job_id: str) -> int:
     """How often the durable workflow of a job was started."""
-    with closing(sqlite3.connect(platform.data_dir / "worker-dbos.sqlite")) as connection:
-        query = "SELECT recovery_attempts FROM workflow_status WHERE workflow_uuid = ?"
-        found = connection.execute(query, (job_id,)).fetchone()
-        return int(found[0]) if found else 0
+    query = "SELECT recovery_attempts FROM workflow_status WHERE workflow_uuid = :job"
+    found = platform.durable("worker", query, job=job_id)
+    return int(found[0][0]) if found else 0

@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +104,8 @@ def test_rows_longer_than_max_length_fail_the_job_with_their_numbers(worker: Wor
 
 def _steps_recorded(platform: Platform, job_id: str) -> list[str]:
     """The steps whose results the durable workflow has, in order."""
-    file = platform.data_dir / "worker-dbos.sqlite"
-    with closing(sqlite3.connect(file)) as connection:
-        query = "SELECT function_name FROM operation_outputs WHERE workflow_uuid = ? ORDER BY function_id"
-        return [name for (name,) in connection.execute(query, (job_id,))]
+    query = "SELECT function_name FROM operation_outputs WHERE workflow_uuid = :job ORDER BY function_id"
+    return [name for (name,) in platform.durable("worker", query, job=job_id)]
 
 
 def test_a_job_survives_kills_and_its_model_serves(worker: Worker, platform: Platform) -> None:

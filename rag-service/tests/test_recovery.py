@@ -11,7 +11,7 @@ import pytest
 
 from tunesmith_rag import testing
 from tunesmith_rag.testing import Rag, rag_at
-from tunesmith_shared.testing import SERVER_URL, Platform, wait_until
+from tunesmith_shared.testing import Platform, wait_until
 
 OLD = testing.pdf("The lighthouse of Amrum is red and white.")
 PAGES = 24
@@ -93,7 +93,6 @@ def test_a_document_that_is_deleted_while_it_is_ingested_leaves_nothing(rag: Rag
         wait_until(lambda: chunks_on_disk(folder, store) == (0, 0), 60, "no chunk is left")
 
 
-@pytest.mark.skipif(SERVER_URL.startswith("postgres"), reason="reaches into DBOS's SQLite file")
 def test_an_ingestion_that_takes_the_service_down_again_and_again_is_given_up(slow: Rag) -> None:
     service = slow.platform.services["rag"]
     with slow.client() as client:
@@ -103,8 +102,7 @@ def test_an_ingestion_that_takes_the_service_down_again_and_again_is_given_up(sl
         client.post(f"/v1/vector_stores/{store}/files", json={"file_id": file_id})
         wait_until(lambda: show(client, store, file_id)["progress"]["pages_done"] == 1, 300, "the page is read")
     service.kill()
-    with closing(sqlite3.connect(slow.platform.data_dir / "rag-dbos.sqlite")) as jobs, jobs:
-        jobs.execute("UPDATE workflow_status SET recovery_attempts = 4")  # as after three more kills
+    slow.platform.durable("rag", "UPDATE workflow_status SET recovery_attempts = 4")  # as after three more kills
     service.start()
     with slow.client() as client:
         ended = show(client, store, file_id, wait=60)

@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
 from tunesmith_shared.migrate import migrate
@@ -129,6 +131,21 @@ class Platform:
         """Start the named services (engine, rag, worker, gateway), in this order."""
         for name in names:
             self.services[name].start()
+
+    def durable(self, name: str, statement: str, **values: object) -> list[tuple[Any, ...]]:
+        """Run a statement on the workflow tables of the service `name` (worker, rag) and return its rows."""
+        url = make_url(self.environment["TUNESMITH_DATABASE_URL"])
+        if url.get_backend_name() == "sqlite":
+            engine = create_engine(f"sqlite:///{self.data_dir / f'{name}-dbos.sqlite'}")
+        else:
+            path = {"options": f"-csearch_path=dbos_{name}"}
+            engine = create_engine(url.set(drivername="postgresql+psycopg"), connect_args=path)
+        try:
+            with engine.begin() as connection:
+                result = connection.execute(text(statement), values)
+                return [tuple(row) for row in result] if result.returns_rows else []
+        finally:
+            engine.dispose()
 
     def stop(self) -> None:
         """Stop every service that runs, the gateway first."""
