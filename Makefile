@@ -3,6 +3,8 @@
 .DEFAULT_GOAL := run
 
 PYTHON = .venv/bin/python
+GATEWAY_DATABASE = api_keys.py batches.py idempotency.py keys.py limits_http.py sessions.py
+RAG_DATABASE = documents.py retrieve.py stores.py
 
 run: setup ## sets everything up, starts the platform, prints the address, an API key and three lines to try
 	@$(PYTHON) scripts/run.py
@@ -14,7 +16,8 @@ test: setup lint ## sets everything up, runs all tests
 	@$(PYTHON) -m pytest $(ARGS)
 
 test-postgres: setup ## runs the tests that use a database on PostgreSQL
-	@scripts/with_postgres.sh $(PYTHON) -m pytest shared gateway rag-service finetune-worker $(ARGS)
+	@scripts/with_postgres.sh $(PYTHON) -m pytest shared $(addprefix gateway/tests/test_,$(GATEWAY_DATABASE)) \
+	    $(addprefix rag-service/tests/test_,$(RAG_DATABASE)) finetune-worker/tests/test_repository.py $(ARGS)
 
 test-compose: setup ## builds and starts the containers, runs the story against them, kills two; needs a Docker engine
 	@scripts/test_compose.sh
