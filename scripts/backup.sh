@@ -24,7 +24,7 @@ if in_compose; then
     [ -z "$running" ] || docker compose pause $running >/dev/null 2>&1
     docker compose exec -T postgres pg_dump --username tunesmith --format custom tunesmith >"$draft/database.dump"
     for name in $volumes; do
-        volume_tar "$name" ro tar -cf - . >"$draft/$name.tar"
+        in_volume "$name" ro tar -cf - . >"$draft/$name.tar"
     done
     release
 else

@@ -30,7 +30,7 @@ if [ -f "$folder/database.dump" ]; then
     fi
     docker compose stop $writers >/dev/null 2>&1
     for name in $volumes; do
-        volume_tar "$name" rw sh -c 'find . -mindepth 1 -delete && tar -xf -' <"$folder/$name.tar"
+        in_volume "$name" rw sh -c 'find . -mindepth 1 -delete && tar -xf -' <"$folder/$name.tar"
     done
     # Schemas made since, such as the job queues', go too: the database is made anew.
     docker compose exec -T postgres psql --quiet --username tunesmith --dbname postgres \

@@ -25,17 +25,18 @@ volume() {
     printf '%s' "$found"
 }
 
-# tar in a throwaway container that sees nothing but the volume NAME, as the user that owns it.
-volume_tar() {
+# A command in a throwaway container that sees nothing but the volume NAME, as the user that owns it. nocopy: Docker
+# would give an empty volume the owner of the folder that it is mounted on.
+in_volume() {
     name=$1 access=$2
     shift 2
     docker run --rm --interactive --network none --read-only --cap-drop ALL --user 10001:10001 \
-        --volume "$(volume "$name"):/volume:$access" --workdir /volume "$image" "$@"
+        --volume "$(volume "$name"):/volume:$access,nocopy" --workdir /volume "$image" "$@"
 }
 
 compose_facts() {
     project=$(docker compose config | sed -n 's/^name: //p')
-    image=$(docker compose config --images migrate | head -1)
+    image=$(docker compose config --images storage) # which depends on no other service
 }
 
 embedded_is_stopped() {
