@@ -60,11 +60,12 @@ class ModelProcess:
         self._log: deque[str] = deque(maxlen=_KEPT_LOG_LINES)
         self._log_task: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._broken = False
 
     @property
     def alive(self) -> bool:
-        """Whether the child runs."""
-        return self._process is not None and self._process.returncode is None
+        """Whether the child runs; not any more from the moment a connection to it broke off."""
+        return self._process is not None and self._process.returncode is None and not self._broken
 
     @property
     def pid(self) -> int | None:
@@ -138,6 +139,7 @@ class ModelProcess:
                     if not response.content.at_eof():
                         response.close()
         except aiohttp.ClientError as error:
+            self._broken = True  # its end is noticed later than the next request can come
             raise RunnerFailed("the model process ended while it answered; the next request starts it again") from error
 
     async def call(self, path: str, body: object) -> dict[str, object]:
