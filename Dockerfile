@@ -4,8 +4,8 @@
 #
 # A service's packages come from its lock, with hashes, into /opt/venv; its own code is copied in beside them, last, so
 # that a change of code rebuilds one small layer; what changes with every commit, REVISION, comes at the very end.
-# Everything runs as user 10001, and nothing writes outside /data, /files, /models, /cache and /tmp, so that the root
-# file system can be read-only.
+# Everything runs as user 10001, and nothing writes outside the folders below `runtime` and
+# /tmp, so that the root file system can be read-only.
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG TORCH=cpu
@@ -77,13 +77,14 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=cache,target=/llama.
 FROM base AS runtime
 RUN groupadd --gid 10001 tunesmith \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin tunesmith \
-    && install -d -o tunesmith -g tunesmith /data /files /models /cache /scratch /vectors
+    && install -d -o tunesmith -g tunesmith /data /files /models /cache /scratch /vectors /base-models /certificates
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
     TUNESMITH_DATA_DIR=/data \
     TUNESMITH_FILES_DIR=/files \
     TUNESMITH_MODELS_DIR=/models \
     TUNESMITH_CACHE_DIR=/cache \
+    TUNESMITH_BASE_MODELS_DIR=/base-models \
     TUNESMITH_LOG_FORMAT=json
 WORKDIR /app
 LABEL org.opencontainers.image.vendor="Tunesmith"

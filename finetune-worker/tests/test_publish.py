@@ -63,16 +63,14 @@ def test_a_model_gets_its_name_whether_or_not_the_store_is_shared(
     assert answer.text
     assert reason in answer.upload_reason
     assert bool(reason) == bool(answer.upload_reason)
-    client = ollama.Client(host=engine_platform.services["engine"].url)
-    try:
+    with ollama.Client(host=engine_platform.services["engine"].url) as client:
         served = {model.model: model.digest for model in client.list().models}
-        assert served["keeper:latest"] == digest
-        assert not [name for name in served if "ftjob" in str(name)]
-        assert read_parameters(client.show("keeper").parameters or "") == dict(artifact().parameters)
-        if reason:
-            assert not ModelStore(models_dir).list()
-    finally:
+        parameters = read_parameters(client.show("keeper").parameters or "")
         client.delete("keeper")
+    assert served["keeper:latest"] == digest
+    assert not [name for name in served if "ftjob" in str(name)]
+    assert parameters == dict(artifact().parameters)
+    assert not reason or not ModelStore(models_dir).list()
 
 
 def test_what_a_model_serves_with_is_known_without_its_store(engine_platform: Platform, tmp_path: Path) -> None:
