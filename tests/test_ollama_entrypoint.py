@@ -34,7 +34,7 @@ def test_without_the_internet_it_serves_and_pulls_when_it_can(tmp_path: Path) ->
     log = tmp_path / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            ["sh", str(ENTRYPOINT)], env={**os.environ, **settings}, stderr=output, start_new_session=True
+            ["/bin/sh", str(ENTRYPOINT)], env={**os.environ, **settings}, stderr=output, start_new_session=True
         )
     try:
         wait_until(lambda: log.read_text().count("not pulled: small; trying again") >= 2, SECONDS, "it tries again")
