@@ -76,7 +76,8 @@ say "the story, over HTTP from outside"
 "$python" -m pytest -q tests/test_story.py
 
 say "the download of base models starts, in a container of its own"
-docker compose run --rm base-model --help | head -1
+docker compose run --rm base-model --help >"$scratch/help"
+head -1 "$scratch/help"
 
 say "the engine is killed in the middle of a chat"
 "$python" scripts/check_compose.py chat-survives
