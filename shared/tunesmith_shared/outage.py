@@ -1,0 +1,32 @@
+"""Work in the background that outlasts a database which is away for a while, where a request is answered with 503."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from tunesmith_shared.database import failure
+from tunesmith_shared.errors import Unavailable
+
+PAUSE_SECONDS = 1.0
+_logger = logging.getLogger("tunesmith.outage")
+
+Result = TypeVar("Result")
+
+
+async def outlast(action: Callable[[], Awaitable[Result]]) -> Result:
+    """Return what `action` gives, called again for as long as the database is away when it is called.
+
+    `action` must be one that can be repeated: a transaction that broke off may have been committed. Raises what
+    `action` raises for any other reason; it waits without limit, and ends when it is cancelled.
+    """
+    while True:
+        try:
+            return await action()
+        except DBAPIError as error:
+            if not isinstance(failure(error), Unavailable):
+                raise
+            _logger.warning("the database is away; going on when it is back")
+        await asyncio.sleep(PAUSE_SECONDS)
