@@ -66,8 +66,7 @@ class BackendTable:
         chosen = (
             [backend for backend in named if _lists(backend, key)]
             or [backend for backend in others if _lists(backend, key)]
-            or [backend for backend in named if _may_have(backend)]
-            or [backend for backend in others if _may_have(backend)]
+            or [backend for backend in named or others if _may_have(backend)]
         )
         chosen.sort(key=lambda backend: (not backend.condition.healthy, backend.condition.running))
         return Route(model, chosen)
