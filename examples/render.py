@@ -5,8 +5,9 @@
 
 The Markdown is a small subset: a comment with the two halves of the running head, one `#` title with three paragraphs
 below it (the title page), `##` chapters, each starting on a new page, `###` sections, paragraphs of one line each, and
-pipe tables. The chapter called "Contents" gets the list of chapters ahead of its own text. The same input gives the same bytes on every machine: the date is fixed,
-the fonts are the PDF standard ones, and streams are not compressed, as zlib's output differs between builds.
+pipe tables. The chapter called "Contents" gets the list of chapters ahead of its own text. The same input gives the
+same bytes on every machine: the date is fixed, the fonts are the PDF standard ones, and streams are not compressed,
+as zlib's output differs between builds.
 """
 
 import argparse

@@ -3,9 +3,9 @@
 from collections import Counter
 
 import pytest
-
 from benchmarks.documents.quality.questions import SOURCES, halves, read_questions
 from benchmarks.documents.quality.store import render_all
+
 from tunesmith_rag.pdf import read_pages
 
 
@@ -49,8 +49,6 @@ def test_the_halves_share_no_question_and_are_alike() -> None:
     assert sorted([*tuning, *held_out], key=str) == sorted(read_questions(), key=str)
     kinds = [Counter(asked.kind for asked in half) for half in (tuning, held_out)]
     assert all(abs(kinds[0][kind] - kinds[1][kind]) <= 1 for kind in kinds[0])
-
-
 
 
 def test_the_documents_say_that_they_are_invented() -> None:

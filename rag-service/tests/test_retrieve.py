@@ -13,8 +13,11 @@ from tunesmith_rag.embed import OllamaEmbedder, Vector
 from tunesmith_rag.index import Chunk, ChunkIndex, Filter, Hit, Matrix
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
-from tunesmith_rag.retrieve import Question, Retriever, Weights
+from tunesmith_rag.ranking import Question, Weights
+from tunesmith_rag.rerank import WordsAndMeaning
+from tunesmith_rag.retrieve import Defaults, Retriever
 from tunesmith_rag.rewrite import Rewriter, Versions
+from tunesmith_rag.versions import Wording
 from tunesmith_shared.database import Database
 from tunesmith_shared.tables import Document, VectorStore
 from tunesmith_shared.testing import Platform
@@ -48,7 +51,7 @@ class CountingEmbedder(OllamaEmbedder):
 class KnownRewriter(Rewriter):
     """Writes what a small model writes now and then: two good versions, and one that means something else."""
 
-    async def versions(self, question: str, model: str) -> Versions:  # noqa: ARG002 - always the same
+    async def versions(self, question: str, model: str, count: int | None = None) -> Versions:  # noqa: ARG002 - fixed
         return Versions(["At what time does the ferry depart?", "When does the ferry go?", "How are cats fed?"])
 
 
@@ -87,7 +90,8 @@ async def bench(engine_platform: Platform, database_url: str, tmp_path: Path) ->
     async with database.session() as session:
         await session.merge(STORE)
     legs = Legs(index, LexicalIndex(tmp_path / "lexical"))
-    retriever = Retriever(database, legs, embedder, rewriter, patience=60, closest=0.6)
+    wording = Wording(embedder, rewriter, patience=60, closest=0.6)
+    retriever = Retriever(database, legs, wording, Defaults(WordsAndMeaning(), 0.3, 0.2))
     yield Bench(database, index, legs, embedder, retriever)
     await rewriter.close()
     await embedder.close()

@@ -20,18 +20,19 @@ from typing import Any, TypeVar
 
 from tunesmith_rag.filters import holds
 from tunesmith_rag.index import DOCUMENT, INDEX, PAGE, Chunk, Filter
+from tunesmith_rag.terms import TOKENIZER, SharedTerms, shared_terms
 from tunesmith_shared.errors import Unavailable
 
 T = TypeVar("T")
 
-_SCHEMA = """
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS documents (id TEXT PRIMARY KEY, facts TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS chunks (
     number INTEGER PRIMARY KEY, document TEXT NOT NULL, position INTEGER NOT NULL, page INTEGER NOT NULL,
     text TEXT NOT NULL, UNIQUE (document, position)
 );
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
-    text, content = 'chunks', content_rowid = 'number', tokenize = 'porter unicode61 remove_diacritics 2'
+    text, content = 'chunks', content_rowid = 'number', tokenize = '{TOKENIZER}'
 );
 CREATE TRIGGER IF NOT EXISTS chunk_added AFTER INSERT ON chunks BEGIN
     INSERT INTO words (rowid, text) VALUES (new.number, new.text);
@@ -39,7 +40,7 @@ END;
 CREATE TRIGGER IF NOT EXISTS chunk_removed AFTER DELETE ON chunks BEGIN
     INSERT INTO words (words, rowid, text) VALUES ('delete', old.number, old.text);
 END;
-"""
+"""  # noqa: S608 - the tokenizer is a constant
 _RANKED = """
 SELECT chunks.document, chunks.position, chunks.page, chunks.text, documents.facts, -bm25(words) AS score
 FROM words JOIN chunks ON chunks.number = words.rowid JOIN documents ON documents.id = chunks.document
@@ -110,6 +111,18 @@ class LexicalIndex:
             with self._open(store_id) as connection:
                 query = "SELECT text FROM chunks WHERE document = ? ORDER BY position"
                 return [text for (text,) in connection.execute(query, (document_id,))]
+
+        return await self._run(read)
+
+    async def compare(self, store_id: str, questions: Sequence[str], texts: Sequence[str]) -> SharedTerms:
+        """Say which terms of `questions`, weighed by their rarity in a store, stand in which of `texts`."""
+
+        def read() -> SharedTerms:
+            # Opening a file that is not there would make it, and a store without a file has no words.
+            if not self._path(store_id).exists():
+                return SharedTerms([{} for _ in questions], [0.0 for _ in questions], [set() for _ in texts])
+            with self._open(store_id) as connection:
+                return shared_terms(connection, questions, texts)
 
         return await self._run(read)
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-
 from benchmarks.documents.quality.questions import Asked
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]

@@ -53,7 +53,9 @@ def halves(questions: list[Asked]) -> tuple[list[Asked], list[Asked]]:
 
     Thresholds, weights and coefficients are chosen on the first; figures are reported on the second.
     """
-    tuning, held_out, seen = [], [], defaultdict[str, int](int)
+    tuning: list[Asked] = []
+    held_out: list[Asked] = []
+    seen = defaultdict[str, int](int)
     for asked in questions:
         (held_out if seen[asked.kind] % 2 else tuning).append(asked)
         seen[asked.kind] += 1

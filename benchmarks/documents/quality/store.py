@@ -7,16 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.documents.quality.questions import EXAMPLES, SOURCES
+
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder
 from tunesmith_rag.index import Chunk
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.pdf import read_pages
-from tunesmith_rag.retrieve import Retriever
-from tunesmith_rag.rewrite import Rewriter, Versions
+from tunesmith_rag.rerank import WordsAndMeaning
+from tunesmith_rag.retrieve import Defaults, Retriever
+from tunesmith_rag.rewrite import Rewriter
+from tunesmith_rag.rewrite import Versions as Rewritten
 from tunesmith_rag.settings import RagSettings
 from tunesmith_rag.split import effective_chunking, page_splitter
+from tunesmith_rag.versions import Wording
 from tunesmith_shared.database import Database
 from tunesmith_shared.settings import async_database_url
 from tunesmith_shared.tables import Document, VectorStore
@@ -45,12 +49,12 @@ class RecordingRewriter(Rewriter):
     """The real rewriter, which asks the model once a question, so that searches after that are timed without it."""
 
     real: Rewriter
-    written: dict[str, Versions] = field(default_factory=dict)
+    written: dict[str, Rewritten] = field(default_factory=dict)
 
-    async def versions(self, question: str, model: str) -> Versions:
+    async def versions(self, question: str, model: str, count: int | None = None) -> Rewritten:
         """Return what the model wrote for `question` the first time."""
         if question not in self.written:
-            self.written[question] = await self.real.versions(question, model)
+            self.written[question] = await self.real.versions(question, model, count)
         return self.written[question]
 
     async def close(self) -> None:
@@ -78,9 +82,9 @@ async def library(folder: Path, platform: Platform) -> AsyncIterator[Library]:
     embedder = OllamaEmbedder(url, settings.embedding_max_tokens)
     legs = Legs(open_index("", folder / "index"), LexicalIndex(folder / "index" / "lexical"))
     rewriter = RecordingRewriter(Rewriter(url, settings.rewrite_count, 60))
-    retriever = Retriever(
-        database, legs, embedder, rewriter, patience=60, closest=settings.rewrite_min_similarity
-    )  # fmt: skip
+    wording = Wording(embedder, rewriter, patience=60, closest=settings.rewrite_min_similarity)
+    defaults = Defaults(WordsAndMeaning(), settings.diversity, settings.evidence_threshold)
+    retriever = Retriever(database, legs, wording, defaults)
     async with database.session() as session:
         session.add(STORE)
     chunks: dict[str, Chunk] = {}
