@@ -16,7 +16,7 @@ from benchmarks.documents.quality.store import STORE, Library, library
 
 from tunesmith_rag.evidence import COEFFICIENTS
 from tunesmith_rag.ranking import Question
-from tunesmith_shared.testing import platform_at, wait_for_models
+from tunesmith_shared.testing import platform_at
 
 COUNT = 10
 RIDGE = 0.5
@@ -73,8 +73,6 @@ async def measure(folder: Path) -> None:
     """Fill, ask, fit, report."""
     tuning, held_out = halves(read_questions())
     with platform_at(folder) as platform:
-        platform.start("engine")
-        wait_for_models(platform.services["engine"].url)
         async with library(folder, platform) as books:
             rows = {"tuning": await signals(books, tuning), "held-out": await signals(books, held_out)}
     answerable = np.array([float(asked.answerable) for asked in tuning])

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.documents.quality.questions import EXAMPLES, SOURCES
 
 from tunesmith_rag.chroma import open_index
-from tunesmith_rag.embed import OllamaEmbedder
+from tunesmith_rag.embed_onnx import OnnxEmbedder
 from tunesmith_rag.index import Chunk
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
@@ -69,17 +69,17 @@ class Library:
     retriever: Retriever
     rewriter: RecordingRewriter
     legs: Legs
-    embedder: OllamaEmbedder
+    embedder: OnnxEmbedder
     chunks: dict[str, Chunk]
 
 
 @asynccontextmanager
 async def library(folder: Path, platform: Platform) -> AsyncIterator[Library]:
-    """Give the store with all documents, in `folder`; the engine of `platform` embeds and rewrites."""
+    """Give the store with all documents, in `folder`; the engine of `platform` rewrites."""
     settings = RagSettings(data_dir=folder)
     url = platform.services["engine"].url
     database = Database(async_database_url(platform.environment["TUNESMITH_DATABASE_URL"]))
-    embedder = OllamaEmbedder(url, settings.embedding_max_tokens)
+    embedder = OnnxEmbedder(settings.embedding_max_tokens, settings.embedding_batch, settings.embedding_threads)
     legs = Legs(open_index("", folder / "index"), LexicalIndex(folder / "index" / "lexical"))
     rewriter = RecordingRewriter(Rewriter(url, settings.rewrite_count, 60))
     wording = Wording(embedder, rewriter, patience=60, closest=settings.rewrite_min_similarity)
@@ -99,7 +99,7 @@ async def library(folder: Path, platform: Platform) -> AsyncIterator[Library]:
         legs.close()
 
 
-async def _ingest(legs: Legs, embedder: OllamaEmbedder, database: Database, name: str, path: Path) -> list[Chunk]:
+async def _ingest(legs: Legs, embedder: OnnxEmbedder, database: Database, name: str, path: Path) -> list[Chunk]:
     """Put one document into the store; its id is its name."""
     model = await embedder.model(STORE.embedding_model, 60)
     split = page_splitter(effective_chunking({"type": "auto"}, model.max_tokens), model.count)
