@@ -1,4 +1,4 @@
-"""How likely it is that the chunks found answer the question: a logistic rule over four signals.
+"""How likely it is that the chunks found answer the question: a logistic rule over three signals.
 
 The coefficients are fitted on the tuning half of the project's question set by
 `python -m benchmarks.documents.quality.fit`, which prints this table anew; `benchmarks/documents/README.md` says how
@@ -12,19 +12,19 @@ from dataclasses import dataclass
 COVERAGE_WEIGHT = 0.8
 """What covering all of a question's terms counts for beside a cosine similarity of 1; also of the word reranker."""
 
-INTERCEPT = -3.0
-COEFFICIENTS = {"similarity": 1.0, "coverage": 0.0, "known": 2.8, "lead": 7.5}
+INTERCEPT = -3.35
+COEFFICIENTS = {"similarity": 0.36, "known": 2.32, "lead": 4.02}
 
-_FIRST, _NEXT = 5, 6
+_NEXT = 6
 
 
 @dataclass(frozen=True)
 class Evidence:
     """The probability that the documents answer the question, what it stands on, and the threshold it must reach.
 
-    `similarity` is the best cosine of a chunk and the question, `coverage` the largest share of the question's terms
-    (by rarity) in one of the first five chunks, `known` the share that stands anywhere in the store, `lead` how far
-    the best chunk is ahead of the next five in similarity and coverage together.
+    `similarity` is the best cosine of a chunk and the question, `known` the share of the question's terms (by rarity)
+    that stands anywhere in the store, `lead` how far the best chunk is ahead of the next five in similarity and
+    coverage together.
     """
 
     signals: dict[str, float]
@@ -43,14 +43,13 @@ class Evidence:
 
 
 def weigh(similarities: Sequence[float], coverages: Sequence[float], known: float, threshold: float) -> Evidence:
-    """Return the evidence of chunks, best first, with these cosine similarities and coverages."""
+    """Return the evidence of chunks with these cosine similarities and coverages."""
     if not similarities:
-        return Evidence({"similarity": 0.0, "coverage": 0.0, "known": known, "lead": 0.0}, threshold)
+        return Evidence({"similarity": 0.0, "known": known, "lead": 0.0}, threshold)
     blended = sorted(map(blend, similarities, coverages), reverse=True)
     following = blended[1:_NEXT] or [0.0]
     signals = {
         "similarity": max(similarities),
-        "coverage": max(coverages[:_FIRST]),
         "known": known,
         "lead": blended[0] - sum(following) / len(following),
     }
