@@ -5,7 +5,7 @@ its file.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import UploadFile
@@ -20,11 +20,28 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Retrieval:
-    """How to search: `k` chunks, and whether the model writes more versions of the question (`queries` in all)."""
+    """How to search: `k` chunks, and how many versions of the question in all (`rewrite_model` writes the others).
+
+    `rerank` is whether candidates are put in a better order, `threshold` the evidence to ask for, None the service's.
+    """
 
     k: int
     queries: int
     rewrite_model: str | None = None
+    rerank: bool = True
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The chunks of one vector store that answer a question, best first; whether they are worth answering from, and
+    how likely that is, from 0 to 1; and what did not go as asked.
+    """
+
+    chunks: list[Chunk]
+    sufficient: bool = False
+    evidence: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
 
 class DocumentService:
@@ -77,10 +94,8 @@ class DocumentService:
             return []
         return [await self._remove(owner, store, document) for document in await self._documents(owner, store)]
 
-    async def search_model(
-        self, owner: str, model: str, names: list[str], question: str, how: Retrieval
-    ) -> list[Chunk]:
-        """Return the chunks of the named documents of `model` that answer `question`, best first."""
+    async def search_model(self, owner: str, model: str, names: list[str], question: str, how: Retrieval) -> Found:
+        """Return the chunks of the named documents of `model` that answer `question`."""
         store = await self._store(owner, model)
         documents = await self._documents(owner, store) if store else []
         wanted = set()
@@ -90,20 +105,16 @@ class DocumentService:
                 raise _no_document(name, model, [document["filename"] for document in documents])
             wanted |= ids
         if store is None:
-            return []
+            return Found([])
         return await self.search(owner, store, question, how, wanted)
 
     async def search(
         self, owner: str, store: str, question: str, how: Retrieval, file_ids: set[str] | None = None
-    ) -> list[Chunk]:
-        """Return the chunks of a vector store that answer `question`, best first; of `file_ids` only, when given."""
-        body: Json = {"query": question, "max_num_results": how.k, "rewrite_query": how.queries > 1}
-        if how.queries > 1:
-            body["rewrite_model"] = how.rewrite_model
-        if file_ids:
-            body["filters"] = {"type": "in", "key": "file_id", "value": sorted(file_ids)}
+    ) -> Found:
+        """Return the chunks of a vector store that answer `question`; of `file_ids` only, when given."""
+        body = _search_body(question, how, file_ids)
         page = await self._rag.call("POST", f"/v1/vector_stores/{store}/search", owner=owner, body=body)
-        return [
+        chunks = [
             Chunk(
                 file_id=found["file_id"],
                 filename=found["filename"],
@@ -113,6 +124,10 @@ class DocumentService:
             )
             for found in page["data"]
         ]
+        evidence = page["evidence"]
+        if evidence is None:  # a threshold of 0: whatever is found is good enough
+            return Found(chunks, bool(chunks), 1.0, page["notes"])
+        return Found(chunks, bool(chunks) and evidence["sufficient"], evidence["score"], page["notes"])
 
     async def _store(self, owner: str, model: str) -> str | None:
         try:
@@ -135,6 +150,23 @@ class DocumentService:
         with suppress(NotFound):  # the file may have been removed through /v1/files before
             await self._files.delete(owner, document["id"])
         return str(document["id"])
+
+
+def _search_body(question: str, how: Retrieval, file_ids: set[str] | None) -> Json:
+    body: Json = {
+        "query": question,
+        "max_num_results": how.k,
+        "merge_neighbours": True,
+        "rewrite_query": how.queries > 1,
+        "ranking_options": {"ranker": "auto" if how.rerank else "none"},
+    }
+    if how.queries > 1:
+        body |= {"rewrite_model": how.rewrite_model, "rewrite_count": how.queries - 1}
+    if how.threshold is not None:
+        body["evidence_threshold"] = how.threshold
+    if file_ids:
+        body["filters"] = {"type": "in", "key": "file_id", "value": sorted(file_ids)}
+    return body
 
 
 def shown(document: Json, model: str) -> Json:

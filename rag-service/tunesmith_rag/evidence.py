@@ -45,7 +45,7 @@ class Evidence:
 def weigh(similarities: Sequence[float], coverages: Sequence[float], known: float, threshold: float) -> Evidence:
     """Return the evidence of chunks with these cosine similarities and coverages."""
     if not similarities:
-        return Evidence({"similarity": 0.0, "known": known, "lead": 0.0}, threshold)
+        return Evidence({"similarity": 0.0, "known": 0.0, "lead": 0.0}, threshold)
     blended = sorted(map(blend, similarities, coverages), reverse=True)
     following = blended[1:_NEXT] or [0.0]
     signals = {
