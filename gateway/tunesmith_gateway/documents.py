@@ -1,7 +1,7 @@
 """Documents on the gateway's side: documents by name, and searching for chunks to answer from.
 
-The rag-service keeps vector stores and their documents; here a shelf, which is a model's name or a vector store that any
-model may use, becomes a store, and a document's name its file.
+The rag-service keeps vector stores and their documents; here a shelf, which is a model's name or a vector store that
+any model may use, becomes a store, and a document's name its file.
 """
 
 from contextlib import suppress
