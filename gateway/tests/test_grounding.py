@@ -135,23 +135,30 @@ def test_instructions_in_a_document_stay_a_quotation(documents: httpx.Client) ->
 
 
 def test_a_store_serves_any_model_and_goes_together_with_documents(documents: httpx.Client, platform: Platform) -> None:
-    upload = documents.post(
-        "/v1/files",
-        data={"purpose": "assistants"},
-        files={"file": ("boat.pdf", pdf("The boat Ida carries 12 persons."))},
-    ).json()
+    boat = {"file": ("boat.pdf", pdf("The boat Ida carries 12 persons."))}
     store = documents.post("/v1/vector_stores", json={"name": "boats"}).json()["id"]
-    place = f"/v1/vector_stores/{store}/files"
-    documents.post(place, json={"file_id": upload["id"]})
-    assert documents.get(f"{place}/{upload['id']}", params={"wait": 60}).json()["status"] == "completed"
+    imported = documents.post("/importDocument", data={"vectorStoreId": store}, files=boat).json()
+    assert (imported["status"], imported["vectorStoreId"]) == ("completed", store)
+    listed = documents.get("/listDocuments", params={"vector_store_id": store}).json()["documents"]
+    assert [document["documentName"] for document in listed] == ["boat.pdf"]
     both = ask(documents, "How many persons does the boat Ida carry?", "ferry.pdf", vector_store_ids=[store])
     assert both["citations"][0]["filename"] == "boat.pdf"
     alone = documents.post(
         "/generate", json={"prompt": "How many persons does the boat Ida carry?", "vector_store_ids": [store]}
     ).json()
     assert alone["retrieval"]["excerpts"] == 1
+    removed = documents.request("DELETE", "/deleteAll_Documents", params={"vectorStoreId": store}).json()
+    assert removed["deleted"] == 1
+
+
+def test_a_store_that_is_not_there_is_a_404_and_an_upload_for_it_is_not_kept(documents: httpx.Client) -> None:
     missing = documents.post("/generate", json={"prompt": "How many?", "vector_store_ids": ["vs-none"]})
-    assert missing.status_code == 404
+    kept = documents.get("/v1/files").json()["data"]
+    boat = {"file": ("boat.pdf", pdf("The boat Ida carries 12 persons."))}
+    refused = documents.post("/importDocument", data={"vectorStoreId": "vs-none"}, files=boat)
+    named_badly = documents.post("/importDocument", data={"vectorStoreId": "../files"}, files=boat)
+    assert (missing.status_code, refused.status_code, named_badly.status_code) == (404, 404, 400)
+    assert documents.get("/v1/files").json()["data"] == kept
 
 
 def chunks(name: str, count: int) -> list[Chunk]:
