@@ -12,12 +12,14 @@ from dataclasses import dataclass
 TOKENIZER = "porter unicode61 remove_diacritics 2"
 """FTS5's tokenizer of the full-text index and of everything that is compared with it."""
 
-_FUNCTION_WORDS = (
-    "a about after am an and any are as at be been before being but by can could did do does down for from get gets "
-    "had has have he her his how i if in into is it its many may me might much must my no not of off on one or our "
-    "out over should so some such than that the their them then there these they this those to under up us was we "
-    "were what when where which who whom whose why will with would you your"
-)
+_WORDS = """
+a about after am an and any are as at be been before being but by can could did do does down for from get gets
+had has have he her his how i if in into is it its many may me might much must my no not of off on one or our
+out over should so some such than that the their them then there these they this those to under up us was we
+were what when where which who whom whose why will with would you your
+"""
+FUNCTION_WORDS = frozenset(_WORDS.split())
+"""English words that say how a question is put, not what it is about."""
 _SCRATCH = f"""
 CREATE VIRTUAL TABLE texts USING fts5 (text, tokenize = '{TOKENIZER}');
 CREATE VIRTUAL TABLE terms USING fts5vocab (texts, instance);
@@ -41,7 +43,7 @@ class SharedTerms:
 
 def shared_terms(store: sqlite3.Connection, questions: Sequence[str], texts: Sequence[str]) -> SharedTerms:
     """Compare `questions` with `texts`, rarity as in the full-text index that `store` is connected to."""
-    *found, stop = terms_of([*questions, *texts, _FUNCTION_WORDS])
+    *found, stop = terms_of([*questions, *texts, " ".join(FUNCTION_WORDS)])
     store.execute("CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab (main, words, row)")
     (size,) = store.execute("SELECT coalesce(max(number), 0) FROM chunks").fetchone()
     weights, known = [], []
