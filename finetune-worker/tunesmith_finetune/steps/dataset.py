@@ -17,7 +17,6 @@ from tunesmith_shared.tables import Job
 
 async def validate(pipeline: Pipeline, job: Job) -> None:
     """Read both datasets and keep them as chats. Raises `BadRequest` that names the rows that cannot be used."""
-    await pipeline.jobs.change(job.id, status="validating_files")
     workspace = pipeline.workspace(job)
     async with act(pipeline, job, "validate", "checking the datasets", "checked the datasets") as told:
         counts = {}
@@ -38,7 +37,6 @@ def _keep_examples(source: Source, method: str, output: Path) -> int:
 
 async def prepare(pipeline: Pipeline, job: Job) -> None:
     """Make the base model ready, make tokens of the rows, and settle the hyperparameters."""
-    await pipeline.jobs.change(job.id, status="running")
     base = await pipeline.base_model(job)
     async with act(pipeline, job, "base", f"preparing the base model {base.name}", f"prepared {base.name}"):
         base_folder = await pipeline.bases.prepare(base)
