@@ -7,8 +7,8 @@ same name is replaced by one rename of its manifest, so it serves until the new 
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tunesmith_shared.names import CANDIDATES, ModelName
 from tunesmith_shared.store import Manifest, ModelStore, publish_adapter, publish_gguf
 
 LOAD_SECONDS = 300.0
+ANSWER_TOKENS = 96
 SERVER_SECONDS = 120.0
 
 
@@ -42,13 +43,14 @@ class Answer:
 class Artifact:
     """What a job made: a model file, or with `adapter` the base's file and what was learnt on top of it.
 
-    `base_name` is the served model that the adapter's base is; `parameters` are the options to serve with.
+    `base_name` is the served model that the adapter's base is; `parameters` are the options to serve with, `system` the system prompt.
     """
 
     gguf: Path
     parameters: Mapping[str, object]
     adapter: Path | None = None
     base_name: str = ""
+    system: str | None = None
 
 
 class Publisher:
@@ -57,35 +59,60 @@ class Publisher:
     def __init__(self, store: ModelStore, ollama_host: str) -> None:
         self._store = store
         self._client = AsyncClient(host=ollama_host, timeout=LOAD_SECONDS)
+        self._http = httpx.AsyncClient(base_url=ollama_host, timeout=LOAD_SECONDS)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()  # type: ignore[no-untyped-call]
+        await self._http.aclose()
 
-    async def try_candidate(self, job_id: str, artifact: Artifact, prompt: str) -> Answer:
-        """Serve `artifact` under a candidate name, ask it `prompt`, and unload it.
-
-        Raises `CheckFailed` when it does not load or says nothing.
-        """
+    @asynccontextmanager
+    async def candidate(self, job_id: str, artifact: Artifact) -> AsyncIterator[str]:
+        """Serve `artifact` under a candidate name, which is given, for the time of the block; unload it then."""
         name = _candidate(job_id)
         await self._wait_for_server()
         await asyncio.to_thread(self._register, name, artifact)
         try:
+            yield name.display
+        finally:
+            with suppress(ResponseError, httpx.HTTPError, ConnectionError):
+                await self._client.generate(name.display, keep_alive=0)
+            await self.withdraw_candidate(job_id)
+
+    async def ask(self, name: str, messages: Sequence[Mapping[str, str]]) -> Answer:
+        """Return what the model `name` answers, its likeliest words. Raises `CheckFailed` when it does not answer."""
+        try:
             answer = await self._client.chat(
-                name.display,
-                messages=[{"role": "user", "content": prompt}],
-                options={"temperature": 0, "num_predict": 96},
-                keep_alive=0,
+                name, messages=messages, options={"temperature": 0, "num_predict": ANSWER_TOKENS}
             )
         except (ResponseError, httpx.HTTPError, ConnectionError) as error:
             raise CheckFailed(f"The finished model does not load and answer: {error}") from error
-        finally:
-            await self.withdraw_candidate(job_id)
         text = (answer.message.content or "").strip()
-        if not text:
-            raise CheckFailed("The finished model loads and says nothing.")
         seconds = (answer.eval_duration or 0) / 1e9
-        return Answer(prompt, text, round((answer.eval_count or 0) / seconds, 1) if seconds else 0.0)
+        pace = round((answer.eval_count or 0) / seconds, 1) if seconds else 0.0
+        return Answer(messages[-1]["content"], text, pace)
+
+    async def rendered(self, name: str, messages: Sequence[Mapping[str, str]]) -> str | None:
+        """Return the text that the server makes of a chat with the model `name`; None when it does not tell.
+
+        Ollama and the engine tell it on `_debug_render_only`. Raises `CheckFailed` when the model does not load.
+        """
+        body = {"model": name, "messages": list(messages), "stream": False, "_debug_render_only": True}
+        body["options"] = {"num_predict": 1}
+        try:
+            response = await self._http.post("/api/chat", json=body)
+        except httpx.HTTPError as error:
+            raise CheckFailed(f"The finished model does not load and answer: {error}") from error
+        if response.status_code != httpx.codes.OK:
+            raise CheckFailed(f"The finished model does not load and answer: {response.text}")
+        told = (response.json().get("_debug_info") or {}).get("rendered_template")
+        return str(told) if told else None
+
+    async def served(self, names: Sequence[str]) -> str | None:
+        """Return the first of `names` that the server lists."""
+        await self._wait_for_server()
+        listed = {ModelName.parse(model.model or "").key for model in (await self._client.list()).models}
+        return next((name for name in names if ModelName.parse(name).key in listed), None)
 
     async def withdraw_candidate(self, job_id: str) -> None:
         """Remove the candidate name of a job, if it is there."""
@@ -108,7 +135,7 @@ class Publisher:
 
     def _register(self, name: ModelName, artifact: Artifact) -> Manifest:
         if artifact.adapter is None:
-            return publish_gguf(self._store, name, artifact.gguf, system=None, parameters=artifact.parameters)
+            return publish_gguf(self._store, name, artifact.gguf, system=artifact.system, parameters=artifact.parameters)
         return publish_adapter(
             self._store,
             name,
@@ -116,6 +143,7 @@ class Publisher:
             artifact.adapter,
             base_name=artifact.base_name,
             parameters=artifact.parameters,
+            system=artifact.system,
         )
 
     async def parameters_of(self, names: Sequence[str]) -> dict[str, object]:

@@ -39,20 +39,34 @@ class Workspace:
         """Base and adapter together, in half precision; removed when it has been quantised."""
         return self.folder / "merged-f16.gguf"
 
+    def model_gguf(self, gguf_type: str) -> Path:
+        """The finished model in one of the types that the job writes."""
+        return self.folder / f"model-{gguf_type}.gguf"
+
     @property
-    def model_gguf(self) -> Path:
-        """The finished model."""
-        return self.folder / "model.gguf"
+    def imatrix(self) -> Path:
+        """How much each weight matters for the training data; not there when nobody asked for it."""
+        return self.folder / "imatrix.gguf"
+
+    @property
+    def published(self) -> Path:
+        """The names that the job's models have, and their manifests' digests."""
+        return self.folder / "published.json"
 
     @property
     def check(self) -> Path:
-        """What the finished file is, and what the model answered."""
+        """What the finished files are, what was found of them, and what the model answered."""
         return self.folder / "check.json"
 
     @property
-    def quantised(self) -> Path:
-        """The finished file's loss on the evaluation rows; not there when it was not measured."""
-        return self.folder / "quantised.json"
+    def proof(self) -> Path:
+        """The rows and the files that are measured before the model gets its name."""
+        return self.folder / "proof.json"
+
+    @property
+    def losses(self) -> Path:
+        """What was measured of them; not there when nothing could be."""
+        return self.folder / "losses.json"
 
     @property
     def pause(self) -> Path:
