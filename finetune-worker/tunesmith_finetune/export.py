@@ -41,21 +41,19 @@ class Exporter:
 
     async def base_to_f16(self, base_folder: Path, output: Path) -> None:
         """Write the half-precision GGUF of a folder with a whole model."""
-        weights = sum(file.stat().st_size for file in base_folder.glob("*.safetensors"))
-        await asyncio.to_thread(require_space, output.parent, weights)
+        await asyncio.to_thread(require_space_like, output.parent, base_folder)
         arguments = [str(base_folder), "--outtype", "f16"]
         await self._script("convert_hf_to_gguf.py", arguments, output, "Converting the base model to GGUF")
 
     async def adapter_to_gguf(self, adapter_folder: Path, base_folder: Path, output: Path) -> None:
         """Write a PEFT adapter as a GGUF adapter, in float32."""
-        weights = sum(file.stat().st_size for file in adapter_folder.glob("*.safetensors"))
-        await asyncio.to_thread(require_space, output.parent, weights)
+        await asyncio.to_thread(require_space_like, output.parent, adapter_folder)
         arguments = ["--base", str(base_folder), "--outtype", "f32", str(adapter_folder)]
         await self._script("convert_lora_to_gguf.py", arguments, output, "Converting the adapter to GGUF")
 
     async def merge(self, base_gguf: Path, adapter_gguf: Path, output: Path) -> None:
         """Write the half-precision GGUF of base and adapter together."""
-        await asyncio.to_thread(require_space, output.parent, base_gguf.stat().st_size)
+        await asyncio.to_thread(require_space_like, output.parent, base_gguf)
         with_draft = ["-m", str(base_gguf), "--lora", str(adapter_gguf), "-o", str(_draft(output))]
         command = [str(self.tools.tool("llama-export-lora")), *with_draft]
         await self._run(command, output, "Merging the adapter into the base")
@@ -128,9 +126,13 @@ def require_space(folder: Path, output_bytes: int) -> None:
     needed = output_bytes + SPARE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise StorageFull(
-            f"{needed / 2**20:.0f} MiB are needed in {folder} and {free / 2**20:.0f} MiB are free."
-        )
+        raise StorageFull(f"{needed / 2**20:.0f} MiB are needed in {folder} and {free / 2**20:.0f} MiB are free.")
+
+
+def require_space_like(folder: Path, source: Path) -> None:
+    """Raise `StorageFull` when `folder` has no room for what is as large as the file, or the folder's weights."""
+    weights = source.glob("*.safetensors") if source.is_dir() else [source]
+    require_space(folder, sum(file.stat().st_size for file in weights))
 
 
 def quantised_bytes(merged: Path, gguf_type: str) -> int:

@@ -4,6 +4,7 @@ The served side is asked: the server renders the chat with the finished model's 
 with the finished model's vocabulary, makes tokens of the result. The trained side is what the rows were encoded with.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -58,7 +59,8 @@ async def compare(encoder: Encoder, examples: Sequence[Example], render: Render,
         compared += 1
         ours, theirs = trained_prompt(encoder, example), await tokenise(served)
         if ours != theirs:
-            at = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), len(ours))
+            shorter = min(len(ours), len(theirs))
+            at = next((i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), shorter)
             different.append({"served": served, "at": at, "trained_tokens": len(ours), "served_tokens": len(theirs)})
     return {"compared": compared, "different": different, "reason": "the rows are texts without turns"}
 
@@ -70,11 +72,11 @@ async def served_tokens(tools: LlamaCpp, gguf: Path, text: str, scratch: Path, l
     async def hear(line: str) -> None:
         lines.append(line)
 
-    scratch.write_text(text, encoding="utf-8")
+    await asyncio.to_thread(scratch.write_text, text, encoding="utf-8")
     command = [str(tools.tool("llama-tokenize")), "-m", str(gguf), "-f", str(scratch), "--ids", "--log-disable"]
     try:
         await run_child(command, title="Making tokens of a prompt", log=log, limits=limits, on_line=hear)
     finally:
-        scratch.unlink()
+        await asyncio.to_thread(scratch.unlink)
     ids: list[int] = json.loads(lines[-1])
     return ids

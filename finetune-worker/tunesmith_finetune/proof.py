@@ -18,6 +18,10 @@ WORSE_TOLERANCE = 0.005
 """How far the loss of what is served may be above the base's, as a share of it."""
 
 
+UNPROVEN = ("prompt_differs", "merge_differs", "worse_than_base")
+"""The checks, by the code of the error with which a job ends that fails them."""
+
+
 class NotProven(TunesmithError):
     """The finished model failed a check; it gets no name, and the report says what was found."""
 

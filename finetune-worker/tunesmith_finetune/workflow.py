@@ -16,6 +16,8 @@ from dbos import error as dbos_error
 
 from tunesmith_finetune.failures import Failure, failure_of
 from tunesmith_finetune.pipeline import Pipeline, SetAside, workflow_id
+from tunesmith_finetune.proof import UNPROVEN
+from tunesmith_finetune.result_files import store_report
 from tunesmith_finetune.steps import STEPS
 from tunesmith_shared.durable import WORKFLOW
 from tunesmith_shared.tables import Job
@@ -124,6 +126,8 @@ async def fail(job_id: str, failure: Failure) -> None:
     """End a job as failed."""
     pipeline = _pipeline()
     await pipeline.publisher.withdraw_candidate(job_id)
+    if failure["code"] in UNPROVEN:
+        await store_report(pipeline, job_id)
     if await pipeline.jobs.end(job_id, "failed", failure):
         await pipeline.jobs.tell(
             job_id, "failed", f"The job failed: {failure['message']}", data=dict(failure), level="error"

@@ -59,6 +59,12 @@ class Workspace:
         return self.folder / "check.json"
 
     @property
+    def is_merged(self) -> bool:
+        """Whether the job makes a model file of its own; else its adapter is served on the base as it is."""
+        merged: bool = read_json(self.plan)["hyperparameters"]["merge"]
+        return merged
+
+    @property
     def proof(self) -> Path:
         """The rows and the files that are measured before the model gets its name."""
         return self.folder / "proof.json"

@@ -30,7 +30,7 @@ async def convert(pipeline: Pipeline, job: Job) -> None:
 async def merge(pipeline: Pipeline, job: Job) -> None:
     """Merge the adapter into the base's half-precision GGUF, which is made once for all jobs."""
     workspace = pipeline.workspace(job)
-    if not _is_merged(workspace) or workspace.merged_gguf.exists():
+    if not workspace.is_merged or workspace.merged_gguf.exists():
         return
     exporter = _exporter(pipeline, job, await await_tools(pipeline, job))
     if _all_weights(workspace):
@@ -58,7 +58,7 @@ async def _base_gguf(pipeline: Pipeline, job: Job, exporter: Exporter) -> Path:
 async def quantise(pipeline: Pipeline, job: Job) -> None:
     """Write the merged model in every type that the job asks for."""
     workspace = pipeline.workspace(job)
-    if not _is_merged(workspace):
+    if not workspace.is_merged:
         return
     chosen = read_json(workspace.plan)["hyperparameters"]
     exporter = _exporter(pipeline, job, await await_tools(pipeline, job))
@@ -78,13 +78,9 @@ async def quantise(pipeline: Pipeline, job: Job) -> None:
             told.detail, told.data = _size(output)
 
 
-def _is_merged(workspace: Workspace) -> bool:
-    merged: bool = read_json(workspace.plan)["hyperparameters"]["merge"]
-    return merged
-
-
 def _all_weights(workspace: Workspace) -> bool:
-    return read_json(workspace.plan)["hyperparameters"].get("tuning") == "full"
+    full: bool = read_json(workspace.plan)["hyperparameters"]["tuning"] == "full"
+    return full
 
 
 async def await_tools(pipeline: Pipeline, job: Job, progress_seconds: float = PROGRESS_SECONDS) -> LlamaCpp:

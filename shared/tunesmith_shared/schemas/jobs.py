@@ -118,9 +118,9 @@ class DatasetUse(Body):
 
 class JobCreate(Body):
     """The body of `POST /v1/fine_tuning/jobs`. `model_name` is the name that the result serves under, `parameters` are
-    Ollama's options (stop strings too) that it serves with; those not named are the base model's. `system` is the system
-    prompt that it serves with; without it, one that every training row begins with is taken. `datasets` says how the training and the
-    validation file are used, and names further files that are trained on beside the training file.
+    Ollama's options (stop strings too) that it serves with; those not named are the base model's. `system` is the
+    system prompt that it serves with; without it, one that every training row begins with is taken. `datasets` says
+    how the training and the validation file are used, and names further files that are trained on beside the first.
     """
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
