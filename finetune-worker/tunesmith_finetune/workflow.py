@@ -82,8 +82,8 @@ async def run_step(name: str, job_id: str, run: int) -> Failure | Literal["set a
     Only one run of a job is at work at a time, whatever was resumed while the one before was still ending.
     """
     pipeline = _pipeline()
+    job = await pipeline.jobs.get(job_id)
     try:
-        job = await pipeline.jobs.get(job_id)
         async with pipeline.workspace(job).lock:
             if not await pipeline.jobs.move(job_id, run, "validating_files" if name == "validate" else "running"):
                 return SET_ASIDE
@@ -94,6 +94,7 @@ async def run_step(name: str, job_id: str, run: int) -> Failure | Literal["set a
         return SET_ASIDE
     except Exception as error:  # whatever it is, the job must end with an error that says so
         failure = failure_of(error, name)
+        await asyncio.to_thread(pipeline.workspace(job).remove_drafts)
         level = logging.ERROR if failure["code"] == "internal_error" else logging.WARNING
         _logger.log(
             level, "job %s failed in step %s: %s", job_id, name, failure["message"], exc_info=level == logging.ERROR

@@ -1,11 +1,14 @@
 """A job's folder: where each step leaves what the next one needs."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import AsyncFileLock
+
+from tunesmith_finetune.checkpoints import last_whole_checkpoint
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,12 @@ class Workspace:
     def done(self, step: str) -> Path:
         """There when the step of this name is done, in whichever run."""
         return self.folder / f"{step}.done"
+
+    def remove_drafts(self) -> None:
+        """Remove what was left half written: files and folders named so, and checkpoints that are not whole."""
+        for draft in self.folder.glob("*.part"):  # dot files too
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        last_whole_checkpoint(self.folder / "checkpoints")
 
     @property
     def log(self) -> Path:

@@ -1,7 +1,8 @@
-"""Kills a worker with all of its processes at a named moment. Python imports this where a test puts it on the path.
+"""Kills a worker with its processes, or fills a disk, at a named moment; imported where a test puts it on the path.
 
 The file that KILL_FILE names holds the moment, and is removed when it has come: `module:function:before` (or `after`),
-with `#3` at its end for the third time. The file that CALLS_FILE names gets a line for each child process that ended.
+with `#3` at its end for the third time. A file `fill` beside it names the folder whose disk is
+filled then instead. The file that CALLS_FILE names gets a line for each child process that ended.
 """
 
 import functools
@@ -10,6 +11,7 @@ import importlib.machinery
 import importlib.util
 import inspect
 import os
+import shutil
 import signal
 import sys
 from collections import Counter
@@ -26,7 +28,7 @@ MOMENTS = {
     "tunesmith_finetune.steps.training": ("_complete_last_checkpoint",),
     "tunesmith_finetune.export": ("_finish", "Exporter.merge", "Exporter.quantise"),
     "tunesmith_finetune.publish": ("Publisher.ask",),
-    "tunesmith_finetune.repository": ("JobRepository.add_result_files",),
+    "tunesmith_finetune.repository": ("JobRepository.add_result_files", "JobRepository.own_model"),
     "tunesmith_finetune.processes": ("run_child",),
     "tunesmith_shared.store.models": ("ModelStore.write_manifest",),
 }
@@ -46,12 +48,21 @@ def kill_if(moment: str) -> None:
     if _seen[wanted] < int(times or 1):
         return
     file.unlink()
+    if (folder := file.with_name("fill")).exists():
+        fill(Path(folder.read_text()))
+        return
     family = [psutil.Process(), *psutil.Process().parents()]
     worker = next(process for process in family if process.cmdline()[-1:] == ["tunesmith_finetune"])
     for process in [worker, *worker.children(recursive=True)]:
         if process.pid != os.getpid():
             process.kill()
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill(folder: Path) -> None:
+    """Leave no room on the disk of `folder`."""
+    with (folder / "ballast").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(folder).free)
 
 
 def note(title: str) -> None:

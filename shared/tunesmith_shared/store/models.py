@@ -37,7 +37,6 @@ class ModelStore(BlobStore):
 
     def __init__(self, models_dir: Path) -> None:
         super().__init__(models_dir)
-        self.models_dir = models_dir
         self.manifests_dir = models_dir / "manifests"
 
     def list(self) -> list[StoredModel]:
