@@ -134,6 +134,11 @@ class Publisher:
                     return name
         return None
 
+    async def candidates(self) -> list[str]:
+        """Return the jobs whose candidates the store has."""
+        listed = await asyncio.to_thread(self._store.list)
+        return [model.name.model for model in listed if model.name.namespace == CANDIDATES]
+
     async def withdraw_candidate(self, job_id: str) -> None:
         """Remove the candidate name of a job, if it is there; a server that is gone keeps it."""
         name = _candidate(job_id)
