@@ -97,6 +97,12 @@ class Workspace:
             shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
         last_whole_checkpoint(self.folder / "checkpoints")
 
+    def remove_intermediates(self) -> None:
+        """Remove what the job needed on its way: the store has the models; the adapter stays beside the figures."""
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        for path in (*self.folder.glob("*.gguf"), self.proof):
+            path.unlink(missing_ok=True)
+
     @property
     def log(self) -> Path:
         """What child processes print."""

@@ -1,13 +1,11 @@
 """The last steps: give the model its names, and report."""
 
 import asyncio
-import shutil
 
 from tunesmith_finetune.pipeline import Pipeline, act
 from tunesmith_finetune.result_files import store_report
 from tunesmith_finetune.steps.products import products_of
 from tunesmith_finetune.whole import write_json
-from tunesmith_finetune.workspace import Workspace
 from tunesmith_shared.errors import Conflict
 from tunesmith_shared.names import ModelName
 from tunesmith_shared.tables import Job
@@ -38,7 +36,7 @@ async def report(pipeline: Pipeline, job: Job) -> None:
     """Store the report as result files, tell the losses in a closing event, and let go of what is not needed more."""
     workspace = pipeline.workspace(job)
     summary = await store_report(pipeline, job.id)
-    await asyncio.to_thread(_tidy, workspace)
+    await asyncio.to_thread(workspace.remove_intermediates)
     losses = summary["losses"]
     sentence = f"New fine-tuned model created: {job.model_name}"
     if losses["improvement"] is not None:
@@ -47,10 +45,3 @@ async def report(pipeline: Pipeline, job: Job) -> None:
             f"({losses['improvement']:.0%} lower)"
         )
     await pipeline.jobs.tell(job.id, "report", sentence, data={**losses, "model": job.model_name})
-
-
-def _tidy(workspace: Workspace) -> None:
-    """Remove what the job needed on its way: the store has the models, and the adapter is kept beside the report."""
-    shutil.rmtree(workspace.folder / "checkpoints", ignore_errors=True)
-    for path in (*workspace.folder.glob("*.gguf"), workspace.proof):
-        path.unlink(missing_ok=True)
