@@ -6,11 +6,11 @@ import pytest
 from openai import ConflictError, OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
-from tunesmith_finetune.testing import CSV
+from tunesmith_finetune.testing import CSV, ROWS
 from tunesmith_shared.testing import Platform, platform_at, wait_until
 
-LONG = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 100, "batch_size": 1, "lora_rank": 4}}}
-STEPS = 700
+LONG = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 30, "batch_size": 1, "lora_rank": 4}}}
+STEPS = 30 * len(ROWS)
 
 
 @pytest.fixture(scope="module")
