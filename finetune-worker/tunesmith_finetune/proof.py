@@ -1,7 +1,7 @@
 """What a finished model must show before it gets its name, and what was found.
 
-Measured with SmolLM2-135M after a short training, products in bfloat16: base 5.4465, base and adapter 3.4444, the merged
-file 3.4458 (0.04% from it), its Q4_K_M 3.4762.
+Measured with SmolLM2-135M after a short training, products in bfloat16: base 5.4465, base and adapter 3.4444, the
+merged file 3.4458 (0.04% from it), its Q4_K_M 3.4762.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from tunesmith_finetune.measure_names import ADAPTER, BASE, MERGED
 from tunesmith_shared.errors import TunesmithError
 
 MERGE_TOLERANCE = 0.01
-"""How far the loss of the merged file may be from that of base and adapter, as a share of it: many times what rounding makes."""
+"""How far the loss of the merged file may be from that of base and adapter, as a share of it: beyond rounding."""
 
 WORSE_TOLERANCE = 0.005
 """How far the loss of what is served may be above the base's, as a share of it."""
