@@ -78,6 +78,7 @@ def test_choices_end_where_the_context_does_and_a_long_prompt_is_cut_or_refused(
         json={**ASKED, "model": "narrow-choices", "n": 2, "messages": long, "truncate": False},
     )
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
+    engine.ollama.generate("narrow-choices", "", keep_alive=0)
     engine.ollama.delete("narrow-choices")
 
 
