@@ -97,8 +97,17 @@ def main() -> None:
         sys.exit(f"{arguments.repository} has no revision {arguments.revision}.")
     except filelock.Timeout:
         sys.exit(f"{arguments.repository} is being downloaded by another process; wait for it.")
-    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-        sys.exit(f"The download was interrupted: {error}\nGive the same command again to go on.")
+    except OSError as error:
+        if error.filename:
+            sys.exit(f"{error.filename} cannot be written: {error.strerror}.")
+        sys.exit(interrupted(error))
+    except (HfHubHTTPError, httpx2.HTTPError) as error:
+        sys.exit(interrupted(error))
+
+
+def interrupted(error: Exception) -> str:
+    """Say that the download can go on."""
+    return f"The download was interrupted: {error}\nGive the same command again to go on."
 
 
 def default_folder() -> Path:

@@ -183,6 +183,14 @@ def test_what_is_no_safe_whole_model_is_refused_and_leaves_no_folder(
         assert not [path for path in tmp_path.glob("*/*") if not path.name.startswith(".")]
 
 
+def test_a_folder_that_cannot_be_written_is_a_sentence() -> None:
+    with serve(Hub(dict(GOOD))) as hub:
+        status, said = run(hub, Path("/sys/base-models"))
+        assert status == 1
+        assert said.startswith("/sys/base-models")
+        assert "cannot be written" in said
+
+
 def test_a_model_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     with serve(Hub({})) as hub:
         environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
