@@ -18,6 +18,7 @@ test: setup lint ## sets everything up, runs all tests
 test-postgres: setup ## runs the tests that use a database on PostgreSQL
 	@scripts/with_postgres.sh $(PYTHON) -m pytest shared $(addprefix gateway/tests/test_,$(GATEWAY_DATABASE)) \
 	    $(addprefix rag-service/tests/test_,$(RAG_DATABASE)) finetune-worker/tests/test_repository.py $(ARGS)
+	@scripts/with_postgres.sh $(PYTHON) -m pytest tests/test_database_outage.py $(ARGS)
 
 test-compose: setup ## builds and starts the containers, runs the story against them, kills two; needs a Docker engine
 	@scripts/test_compose.sh

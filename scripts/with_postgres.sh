@@ -1,10 +1,11 @@
 #!/bin/sh
 # Runs a command with DATABASE_URL naming a PostgreSQL server: scripts/with_postgres.sh COMMAND [ARGUMENT…]
 # The server that DATABASE_URL names already, or else a throwaway one of the installed PostgreSQL, which is removed
-# afterwards. On Debian and Ubuntu, root installs PostgreSQL when it is missing.
+# afterwards. On Debian and Ubuntu, root installs PostgreSQL when it is missing. A command that stops and starts the
+# throwaway server finds its programs in POSTGRES_BIN and its folder in POSTGRES_DATA, whose owner must run them.
 set -eu
 
-[ $# -gt 0 ] || { sed -n '2,4s/^# //p' "$0" >&2; exit 2; }
+[ $# -gt 0 ] || { sed -n '2,6s/^# //p' "$0" >&2; exit 2; }
 case ${DATABASE_URL:-} in postgres*) exec "$@" ;; esac
 
 find_binaries() {
@@ -33,6 +34,10 @@ trap stop EXIT INT TERM
 
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 as "$binaries/initdb" -D "$folder/data" -U tunesmith --auth=trust -E UTF8 >/dev/null
-as "$binaries/pg_ctl" -D "$folder/data" -l "$folder/log" -w \
-    -o "-c listen_addresses=127.0.0.1 -c unix_socket_directories=$folder -p $port" start >/dev/null
-DATABASE_URL="postgresql://tunesmith@127.0.0.1:$port/postgres" "$@"
+as sh -c "cat >>$folder/data/postgresql.conf" <<CONF
+listen_addresses = '127.0.0.1'
+port = $port
+unix_socket_directories = '$folder'
+CONF
+as "$binaries/pg_ctl" -D "$folder/data" -l "$folder/log" -w start >/dev/null
+DATABASE_URL="postgresql://tunesmith@127.0.0.1:$port/postgres" POSTGRES_DATA="$folder/data" POSTGRES_BIN="$binaries" "$@"

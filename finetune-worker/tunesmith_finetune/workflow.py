@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable
 from contextlib import suppress
+from functools import partial
 from typing import Final, Literal
 
 from dbos import DBOS, SetWorkflowID
@@ -22,6 +23,7 @@ from tunesmith_finetune.proof import UNPROVEN
 from tunesmith_finetune.result_files import store_report
 from tunesmith_finetune.steps import STEPS
 from tunesmith_shared.durable import WORKFLOW
+from tunesmith_shared.outage import is_away, outlast
 from tunesmith_shared.tables import Job
 
 QUEUE = "fine-tuning"
@@ -73,16 +75,21 @@ async def fine_tune(job_id: str, run: int = 1) -> None:
         if outcome == SET_ASIDE:
             return
         if outcome is not None:
-            await DBOS.run_step_async({"name": "fail"}, fail, job_id, outcome)
+            await DBOS.run_step_async({"name": "fail"}, outlast, partial(fail, job_id, outcome))
             return
-    await DBOS.run_step_async({"name": "succeed"}, succeed, job_id)
+    await DBOS.run_step_async({"name": "succeed"}, outlast, partial(succeed, job_id))
 
 
 async def run_step(name: str, job_id: str, run: int) -> Failure | Literal["set aside"] | None:
     """Run one step of a job, unless it is done; gives what went wrong, that the job was set aside, or None.
 
-    Only one run of a job is at work at a time, whatever was resumed while the one before was still ending.
+    Only one run of a job is at work at a time, whatever was resumed while the one before was still ending. A step that
+    broke off because the database was away is run again when that is back, and goes on from what it left on disk.
     """
+    return await outlast(partial(_attempt, name, job_id, run))
+
+
+async def _attempt(name: str, job_id: str, run: int) -> Failure | Literal["set aside"] | None:
     pipeline = _pipeline()
     job = await pipeline.jobs.get(job_id)
     try:
@@ -94,7 +101,9 @@ async def run_step(name: str, job_id: str, run: int) -> Failure | Literal["set a
                 pipeline.workspace(job).done(name).touch()
     except SetAside:
         return SET_ASIDE
-    except Exception as error:  # whatever it is, the job must end with an error that says so
+    except Exception as error:  # whatever else it is, the job must end with an error that says so
+        if is_away(error):
+            raise
         failure = failure_of(error, name)
         with suppress(OSError):
             await asyncio.to_thread(pipeline.workspace(job).remove_drafts)

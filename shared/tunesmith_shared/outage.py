@@ -26,7 +26,12 @@ async def outlast(action: Callable[[], Awaitable[Result]]) -> Result:
         try:
             return await action()
         except DBAPIError as error:
-            if not isinstance(failure(error), Unavailable):
+            if not is_away(error):
                 raise
             _logger.warning("the database is away; going on when it is back")
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether `error` says that the database cannot be reached, which passes."""
+    return isinstance(error, DBAPIError) and isinstance(failure(error), Unavailable)

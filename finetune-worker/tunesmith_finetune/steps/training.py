@@ -9,6 +9,7 @@ from tunesmith_finetune.processes import run_child
 from tunesmith_finetune.steps.dataset import method_with
 from tunesmith_finetune.workspace import read_json
 from tunesmith_shared.clock import now
+from tunesmith_shared.outage import outlast
 from tunesmith_shared.tables import Job
 
 NO_GPU = (
@@ -64,15 +65,16 @@ class _Listener:
         self._plan = plan
 
     async def hear(self, line: str) -> None:
-        """Take one line of the training process's output."""
+        """Take one line of the training process's output; the process goes on while the database is away."""
         report = json.loads(line)
         kind = report.pop("type")
-        await {
+        take = {
             "setup": self._setup,
             "evaluation": self._evaluation,
             "metrics": self._metrics,
             "checkpoint": self._checkpoint,
-        }[kind](report)
+        }[kind]
+        await outlast(lambda: take(dict(report)))
 
     async def _setup(self, report: dict[str, Any]) -> None:
         chosen = {**self._plan["hyperparameters"], "quantization": report["quantization"]}
