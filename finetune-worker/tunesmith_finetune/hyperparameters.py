@@ -105,14 +105,14 @@ def _contradictions(wanted: Hyperparameters, body: JobCreate) -> Iterator[tuple[
 
 
 def choose(
-    wanted: Hyperparameters, method: str, rows: int, longest: int, context_length: int, liked: float = 0.5
+    wanted: Hyperparameters, method: str, rows: int, longest: int, context_length: int | None, liked: float = 0.5
 ) -> Chosen:
     """Return a value for each hyperparameter of training with `method` on `rows` rows, the longest of `longest` tokens.
 
-    `context_length` is the base model's, in tokens; `liked` the share of rated answers that people liked. Raises
+    `context_length` is the base model's, in tokens, if it is known yet; `liked` the share of rated answers that people liked. Raises
     `BadRequest` when `max_length` is above the context.
     """
-    if isinstance(wanted.max_length, int) and wanted.max_length > context_length:
+    if context_length is not None and isinstance(wanted.max_length, int) and wanted.max_length > context_length:
         raise BadRequest(
             f"max_length is {wanted.max_length} and the base model reads {context_length} tokens at the most.",
             param=f"{_place(method)}.max_length",
@@ -145,9 +145,9 @@ def choose(
     )
 
 
-def max_length(wanted: Hyperparameters, context_length: int) -> int:
+def max_length(wanted: Hyperparameters, context_length: int | None) -> int:
     """Return how many tokens a row may have."""
-    length: int = _value(wanted.max_length, min(LONGEST_ROW, context_length))
+    length: int = _value(wanted.max_length, min(LONGEST_ROW, context_length or LONGEST_ROW))
     return length
 
 

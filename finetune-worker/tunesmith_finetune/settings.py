@@ -19,6 +19,12 @@ class WorkerSettings(ServiceSettings):
     llama_cpp_requirements: Path = Field(
         default=REPOSITORY / "requirements" / "llama-cpp.txt", description="The one pin of llama.cpp, with its hash."
     )
+    base_models_dir: Path | None = Field(
+        default=None, description="Folders of base models. Default: base-models in the data directory."
+    )
+    hub_models: str = Field(
+        default="", description="Models that may be fetched from the hub: names or patterns, separated by commas."
+    )
     training_memory_mb: int | None = Field(
         default=None, ge=256, description="Resident memory a training may take, in MiB. Default: 85% of what there is."
     )
@@ -30,6 +36,16 @@ class WorkerSettings(ServiceSettings):
     quick_check_bytes: int = Field(
         default=4 * 2**20, ge=0, description="Datasets up to this size are checked while the job is created."
     )
+
+    @property
+    def base_models_path(self) -> Path:
+        """Where folders of base models are."""
+        return self.base_models_dir or self.data_dir / "base-models"
+
+    @property
+    def allowed_hub_models(self) -> list[str]:
+        """Names and patterns of what may be fetched from the hub."""
+        return [name.strip() for name in self.hub_models.split(",") if name.strip()]
 
     @property
     def jobs_dir(self) -> Path:

@@ -18,8 +18,8 @@ class Workspace:
         return self.folder / "plan.json"
 
     @property
-    def adapter(self) -> Path:
-        """The folder with PEFT's adapter."""
+    def trained(self) -> Path:
+        """The folder with what was learnt: PEFT's adapter, or the whole model."""
         return self.folder / "adapter"
 
     @property

@@ -14,30 +14,41 @@ PROGRESS_SECONDS = 10.0
 
 
 async def convert(pipeline: Pipeline, job: Job) -> None:
-    """Write the adapter as GGUF, after llama.cpp's tools are there."""
+    """Write the adapter as GGUF, or the whole model where all of it was trained, after llama.cpp's tools are there."""
     workspace = pipeline.workspace(job)
     tools = await await_tools(pipeline, job)
-    if workspace.adapter_gguf.exists():
+    if workspace.adapter_gguf.exists() or workspace.merged_gguf.exists() or workspace.model_gguf.exists():
+        return
+    if read_json(workspace.plan)["hyperparameters"]["tuning"] == "full":
+        async with act(pipeline, job, "convert", "converting the model to GGUF", "converted the model to GGUF") as told:
+            await _exporter(pipeline, job, tools).base_to_f16(workspace.trained, workspace.merged_gguf)
+            told.detail, told.data = _size(workspace.merged_gguf)
         return
     base_folder = Path(read_json(workspace.plan)["base_folder"])
     async with act(pipeline, job, "convert", "converting adapter to GGUF", "converted adapter to GGUF") as told:
-        await _exporter(pipeline, job, tools).adapter_to_gguf(workspace.adapter, base_folder, workspace.adapter_gguf)
+        await _exporter(pipeline, job, tools).adapter_to_gguf(workspace.trained, base_folder, workspace.adapter_gguf)
         told.detail, told.data = _size(workspace.adapter_gguf)
 
 
 async def merge(pipeline: Pipeline, job: Job) -> None:
-    """Merge the adapter into the base's half-precision GGUF, which is made once for all jobs."""
-    workspace = pipeline.workspace(job)
-    if not _is_merged(workspace) or workspace.merged_gguf.exists() or workspace.model_gguf.exists():
+    """Merge the adapter into the base's half-precision GGUF, which is made once for all jobs.
+
+    An adapter that stays by itself needs that file only where the base came without one to serve it on.
+    """
+    workspace, merged = pipeline.workspace(job), _is_merged(pipeline.workspace(job))
+    if workspace.merged_gguf.exists() or workspace.model_gguf.exists():
         return
-    tools = await await_tools(pipeline, job)
-    exporter = _exporter(pipeline, job, tools)
     base = await pipeline.base_model(job)
+    if not merged and base.package:
+        return
+    exporter = _exporter(pipeline, job, await await_tools(pipeline, job))
     base_gguf = pipeline.bases.f16_gguf(base)
     async with pipeline.bases.lock(base_gguf):
         if not base_gguf.exists():
             async with act(pipeline, job, "base-gguf", "converting the base to GGUF", "converted the base to GGUF"):
                 await exporter.base_to_f16(pipeline.bases.folder(base), base_gguf)
+    if not merged:
+        return
     async with act(pipeline, job, "merge", "merging adapter into the base", "merged adapter into the base") as told:
         await exporter.merge(base_gguf, workspace.adapter_gguf, workspace.merged_gguf)
         told.detail, told.data = _size(workspace.merged_gguf)

@@ -43,6 +43,7 @@ async def prepare(pipeline: Pipeline, job: Job) -> None:
     await pipeline.jobs.change(job.id, status="running")
     base = await pipeline.base_model(job)
     async with act(pipeline, job, "base", f"preparing the base model {base.name}", f"prepared {base.name}"):
+        base = await pipeline.bases.fetched(base)
         base_folder = await pipeline.bases.prepare(base)
     wanted = hyperparameters.requested(JobCreate.model_validate(job.request["body"]))
     workspace = pipeline.workspace(job)
@@ -54,7 +55,7 @@ async def prepare(pipeline: Pipeline, job: Job) -> None:
         workspace.plan,
         {
             "method": method,
-            "base_model": base.name,
+            "base_model": base.reference,
             "base_folder": str(base_folder),
             "seed": job.seed,
             "threads": pipeline.settings.training_threads,
@@ -77,7 +78,7 @@ async def prepare(pipeline: Pipeline, job: Job) -> None:
 
 
 async def _encode(
-    pipeline: Pipeline, job: Job, encoder: Encoder, wanted: Hyperparameters, context_length: int
+    pipeline: Pipeline, job: Job, encoder: Encoder, wanted: Hyperparameters, context_length: int | None
 ) -> dict[str, planning.Rows]:
     """Make tokens of all rows and keep them; tell which were cut or left out. Raises `BadRequest`."""
     workspace = pipeline.workspace(job)

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
-from tunesmith_finetune.base_models import packaged_gguf
 from tunesmith_finetune.export import read_adapter_file, read_model_file
 from tunesmith_finetune.pipeline import Pipeline, act
 from tunesmith_finetune.processes import ChildFailed, run_child
@@ -68,10 +67,10 @@ async def _artifact(pipeline: Pipeline, job: Job) -> Artifact:
     """Return what the job made; it serves with the base's options, except for those that the job names."""
     workspace, base = pipeline.workspace(job), await pipeline.base_model(job)
     inherited = await pipeline.publisher.parameters_of([job.model, *base.served_as])
-    parameters = {**inherited, **(job.request["body"].get("parameters") or {})}
+    parameters = {**pipeline.bases.parameters(base), **inherited, **(job.request["body"].get("parameters") or {})}
     if read_json(workspace.plan)["hyperparameters"]["merge"]:
         return Artifact(workspace.model_gguf, parameters)
-    return Artifact(packaged_gguf(base), parameters, workspace.adapter_gguf, (base.served_as or (base.name,))[0])
+    return Artifact(pipeline.bases.served_gguf(base), parameters, workspace.adapter_gguf, (base.served_as or (base.name,))[0])
 
 
 async def publish(pipeline: Pipeline, job: Job) -> None:
