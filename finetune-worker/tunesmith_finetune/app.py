@@ -48,7 +48,7 @@ def create_app(settings: WorkerSettings) -> FastAPI:
             )
             workflow.bind(pipeline)
             durable.launch(settings, "worker")
-            stack.callback(durable.shut_down)
+            stack.callback(durable.shut_down, settings, "worker")
             await workflow.register_queue()
             if settings.worker_build_tools:
                 toolbox.start()

@@ -64,6 +64,18 @@ async def cancel_job(job_id: str, owner: Owner, service: Service) -> JobObject:
     return show_job(await service.cancel(owner, job_id))
 
 
+@router.post("/fine_tuning/jobs/{job_id}/pause")
+async def pause_job(job_id: str, owner: Owner, service: Service) -> JobObject:
+    """Set a job aside."""
+    return show_job(await service.pause(owner, job_id))
+
+
+@router.post("/fine_tuning/jobs/{job_id}/resume")
+async def resume_job(job_id: str, owner: Owner, service: Service) -> JobObject:
+    """Let a paused or failed job go on."""
+    return show_job(await service.resume(owner, job_id))
+
+
 @router.get("/fine_tuning/jobs/{job_id}/events", response_model=None)
 async def list_events(
     job_id: str, owner: Owner, service: Service, after: After = None, limit: Limit = 20, stream: bool = False

@@ -51,11 +51,11 @@ class JobService:
             method=method_with(body.method.type, wanted.model_dump()),
             request={"body": body.model_dump(mode="json"), "base_model": base.reference},
             job_metadata=body.metadata or {}, result_files=[], trained_tokens=None, error_code=None,
-            error_message=None, error_param=None, created_at=now(), finished_at=None, estimated_finish=None,
+            error_message=None, error_param=None, created_at=now(), finished_at=None, estimated_finish=None, run=1,
         )  # fmt: skip
         await self._jobs.add(job)
         await self._jobs.tell(job.id, "created", f"Created fine-tuning job: {job.id}")
-        await workflow.enqueue(job.id)
+        await workflow.enqueue(job)
         return job
 
     async def preview(self, owner: str, body: JobCreate) -> JobPreview:
@@ -106,9 +106,35 @@ class JobService:
         job = await self.get(owner, job_id)
         if not await self._jobs.end(job_id, "cancelled"):
             raise Conflict(f"The job '{job_id}' has ended already ({job.status}).", code="job_ended")
-        await workflow.cancel(job_id)
+        await workflow.cancel(await self.get(owner, job_id))
         await self._jobs.tell(job_id, "cancelled", "The job was cancelled")
         return await self.get(owner, job_id)
+
+    async def pause(self, owner: str, job_id: str) -> Job:
+        """Set a job aside: a training saves a checkpoint and ends, and the next job in the queue has its turn.
+
+        Pausing a paused job changes nothing. Raises `NotFound`, or `Conflict` when it has ended.
+        """
+        job = await self.get(owner, job_id)
+        if not await self._jobs.pause(job_id, owner):
+            raise Conflict(f"The job '{job_id}' has ended already ({job.status}).", code="job_ended")
+        await self._jobs.tell(job_id, f"paused-{job.run}", "The job was paused")
+        return await self.get(owner, job_id)
+
+    async def resume(self, owner: str, job_id: str) -> Job:
+        """Let a paused job go on from its last checkpoint, or a failed one from the step that failed.
+
+        Resuming a job that is under way changes nothing. Raises `NotFound`, or `Conflict` when it has ended otherwise.
+        """
+        if not await self._jobs.resume(job_id, owner):
+            job = await self.get(owner, job_id)
+            if job.status in FINISHED:
+                raise Conflict(f"The job '{job_id}' has ended already ({job.status}).", code="job_ended")
+            return job
+        job = await self.get(owner, job_id)
+        await self._jobs.tell(job_id, f"resumed-{job.run}", "The job was resumed")
+        await workflow.enqueue(job)
+        return job
 
     async def _base_of(self, model: str, owner: str) -> BaseModel:
         """Return the base of `model`: itself, or what a model of `owner` was made from, over generations."""

@@ -11,18 +11,29 @@ from dbos import DBOS, WorkflowStatusString
 
 from tunesmith_finetune import workflow
 from tunesmith_finetune.failures import Failure
+from tunesmith_finetune.pipeline import workflow_id
 from tunesmith_finetune.repository import JobRepository
-from tunesmith_shared.durable import WORKFLOW
+from tunesmith_shared.interruptions import MOST_DEATHS
+from tunesmith_shared.schemas.jobs import FINISHED
 
 INTERVAL_SECONDS = 2.0
 _logger = logging.getLogger("tunesmith.supervise")
 
 GIVEN_UP = Failure(
     code="worker_crashed",
-    message=f"The worker died more than {WORKFLOW['max_recovery_attempts']} times while it ran this job, "
-    "which was given up. The worker's log has more; most often memory ran out.",
+    message=f"The worker died {MOST_DEATHS} times in the same step of this job, which was given up. The worker's log "
+    "has more; most often memory ran out. When the cause is gone, resume the job.",
     param=None,
 )
+_OVER = {
+    status.value
+    for status in (
+        WorkflowStatusString.SUCCESS,
+        WorkflowStatusString.ERROR,
+        WorkflowStatusString.CANCELLED,
+        WorkflowStatusString.MAX_RECOVERY_ATTEMPTS_EXCEEDED,
+    )
+}
 BROKEN = Failure(code="internal_error", message="The job broke off; the worker's log has more.", param=None)
 
 
@@ -38,13 +49,18 @@ async def supervise(jobs: JobRepository) -> None:
 
 async def look_once(jobs: JobRepository) -> None:
     """Bring every unfinished job into agreement with its workflow."""
-    for job in await jobs.unfinished():
-        status = await DBOS.get_workflow_status_async(job.id)
+    for seen in await jobs.unfinished():
+        status = await DBOS.get_workflow_status_async(workflow_id(seen))
+        if status is not None and status.status not in _OVER:
+            continue
+        job = await jobs.get(seen.id)  # as it is now: a workflow ends after its job was set aside, never before
+        if job.status in (*FINISHED, "paused") or job.run != seen.run:
+            continue
         if status is None:
-            await workflow.enqueue(job.id)
+            await workflow.enqueue(job)
         elif status.status == WorkflowStatusString.MAX_RECOVERY_ATTEMPTS_EXCEEDED.value:
             await workflow.fail(job.id, GIVEN_UP)
-        elif status.status in (WorkflowStatusString.ERROR.value, WorkflowStatusString.SUCCESS.value):
-            await workflow.fail(job.id, BROKEN)
         elif status.status == WorkflowStatusString.CANCELLED.value:
             await jobs.end(job.id, "cancelled")
+        else:
+            await workflow.fail(job.id, BROKEN)

@@ -21,7 +21,7 @@ from transformers import set_seed
 
 from tunesmith_finetune.checkpoints import last_whole_checkpoint
 from tunesmith_finetune.device import choose_device
-from tunesmith_finetune.progress import Progress, Reporter
+from tunesmith_finetune.progress import Pausing, Progress, Reporter
 from tunesmith_finetune.trainers import METHODS
 from tunesmith_finetune.whole import write_json
 
@@ -41,6 +41,7 @@ def main(folder: Path, reporter: Reporter) -> None:
     method = METHODS[plan["method"]]
     trainer = method.trainer(folder, plan, device, train_rows)
     trainer.add_callback(Progress(reporter))
+    trainer.add_callback(pausing := Pausing(folder / "pause"))
     reporter.say("setup", device=device.kind, quantization=device.quantization, bfloat16=device.autocast_bf16)
 
     # --- the loss before
@@ -54,6 +55,8 @@ def main(folder: Path, reporter: Reporter) -> None:
     started = time.monotonic()
     outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     seconds = time.monotonic() - started
+    if pausing.asked:
+        return
 
     # --- the loss after, and what was learnt
     after = method.evaluate(trainer, valid_rows) if valid_rows else None

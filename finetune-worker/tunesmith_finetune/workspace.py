@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import AsyncFileLock
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -51,6 +53,20 @@ class Workspace:
     def quantised(self) -> Path:
         """The finished file's loss on the evaluation rows; not there when it was not measured."""
         return self.folder / "quantised.json"
+
+    @property
+    def pause(self) -> Path:
+        """There when the training process is to save a checkpoint and end."""
+        return self.folder / "pause"
+
+    @property
+    def lock(self) -> AsyncFileLock:
+        """Return the lock that a step of the job holds, so that two runs of it are never at work at once."""
+        return AsyncFileLock(self.folder / ".lock")
+
+    def done(self, step: str) -> Path:
+        """There when the step of this name is done, in whichever run."""
+        return self.folder / f"{step}.done"
 
     @property
     def log(self) -> Path:

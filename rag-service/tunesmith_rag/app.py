@@ -80,7 +80,7 @@ async def _workflows(resources: Resources) -> AsyncIterator[None]:
             await watcher
         await runtime.interrupt()
         # In a thread: it waits for threads that wait for this loop.
-        await anyio.to_thread.run_sync(durable.shut_down)
+        await anyio.to_thread.run_sync(durable.shut_down, resources.settings, "rag")
 
 
 async def _check_database(app: FastAPI) -> None:

@@ -70,7 +70,9 @@ async def _artifact(pipeline: Pipeline, job: Job) -> Artifact:
     parameters = {**pipeline.bases.parameters(base), **inherited, **(job.request["body"].get("parameters") or {})}
     if read_json(workspace.plan)["hyperparameters"]["merge"]:
         return Artifact(workspace.model_gguf, parameters)
-    return Artifact(pipeline.bases.served_gguf(base), parameters, workspace.adapter_gguf, (base.served_as or (base.name,))[0])
+    return Artifact(
+        pipeline.bases.served_gguf(base), parameters, workspace.adapter_gguf, (base.served_as or (base.name,))[0]
+    )
 
 
 async def publish(pipeline: Pipeline, job: Job) -> None:
