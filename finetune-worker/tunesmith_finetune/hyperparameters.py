@@ -109,8 +109,8 @@ def choose(
 ) -> Chosen:
     """Return a value for each hyperparameter of training with `method` on `rows` rows, the longest of `longest` tokens.
 
-    `context_length` is the base model's, in tokens, if it is known yet; `liked` the share of rated answers that people liked. Raises
-    `BadRequest` when `max_length` is above the context.
+    `context_length` is the base model's, in tokens, if it is known yet; `liked` the share of rated answers that people
+    liked. Raises `BadRequest` when `max_length` is above the context.
     """
     if context_length is not None and isinstance(wanted.max_length, int) and wanted.max_length > context_length:
         raise BadRequest(
