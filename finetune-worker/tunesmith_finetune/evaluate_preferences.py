@@ -4,15 +4,14 @@ from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
-from trl import DPOTrainer, KTOTrainer  # type: ignore[attr-defined]  # trl imports them lazily
-from trl.experimental.orpo import ORPOTrainer
 
 from tunesmith_finetune.evaluate import ROWS_AT_ONCE
+from tunesmith_finetune.prepared_trainers import OddsTrainer, PairTrainer, RatedTrainer
 
 Rows = list[dict[str, Any]]
 
 
-def evaluate_pairs(trainer: DPOTrainer, rows: Rows) -> dict[str, float]:
+def evaluate_pairs(trainer: PairTrainer, rows: Rows) -> dict[str, float]:
     """Return what preference training is judged by, over all pairs alike.
 
     `loss` is DPO's, in nats a pair, and ln 2 for a model that equals its reference. `margin` is the mean reward of the
@@ -46,7 +45,7 @@ def evaluate_pairs(trainer: DPOTrainer, rows: Rows) -> dict[str, float]:
     }
 
 
-def evaluate_odds(trainer: ORPOTrainer, rows: Rows) -> dict[str, float]:
+def evaluate_odds(trainer: OddsTrainer, rows: Rows) -> dict[str, float]:
     """Return what odds ratio preference optimisation is judged by, over all pairs alike.
 
     `loss` is its loss: the chosen answer's, in nats a token, and `beta` times that of the odds. `reward_accuracy` and
@@ -69,7 +68,7 @@ def evaluate_odds(trainer: ORPOTrainer, rows: Rows) -> dict[str, float]:
     }
 
 
-def evaluate_rated(trainer: KTOTrainer, rows: Rows) -> dict[str, float]:
+def evaluate_rated(trainer: RatedTrainer, rows: Rows) -> dict[str, float]:
     """Return what Kahneman-Tversky optimisation is judged by, over all rated answers alike.
 
     `loss` is its loss against a model that has not moved, a half for one that equals its reference. `margin` is the

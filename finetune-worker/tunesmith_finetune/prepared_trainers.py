@@ -1,10 +1,16 @@
 """TRL's trainers on rows that are tokens already, made as serving makes them; TRL would make its own."""
 
+import warnings
 from typing import Any
 
 from datasets import Dataset  # type: ignore[import-untyped]
 from trl import DPOTrainer, KTOTrainer  # type: ignore[attr-defined]  # trl imports them lazily
-from trl.experimental.orpo import ORPOTrainer
+
+with warnings.catch_warnings():  # TRL keeps ORPO among what it may change; our tests would notice, our users need not
+    warnings.simplefilter("ignore")
+    from trl.experimental.orpo import ORPOConfig, ORPOTrainer
+
+__all__ = ["ORPOConfig", "OddsTrainer", "PairTrainer", "RatedTrainer"]
 
 
 class PairTrainer(DPOTrainer):

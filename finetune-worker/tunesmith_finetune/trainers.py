@@ -22,12 +22,11 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import DPOConfig, KTOConfig, SFTConfig, SFTTrainer  # type: ignore[attr-defined]  # trl imports them lazily
-from trl.experimental.orpo import ORPOConfig
 
 from tunesmith_finetune.device import Device, attention, has_liger, quantization_config
 from tunesmith_finetune.evaluate import evaluate_examples
 from tunesmith_finetune.evaluate_preferences import evaluate_odds, evaluate_pairs, evaluate_rated
-from tunesmith_finetune.prepared_trainers import OddsTrainer, PairTrainer, RatedTrainer
+from tunesmith_finetune.prepared_trainers import OddsTrainer, ORPOConfig, PairTrainer, RatedTrainer
 
 CHECKPOINTS_A_RUN = 8
 EVENTS_A_RUN = 200
