@@ -1,5 +1,6 @@
-"""Every family of models, tiny and with random weights: prepared, trained two steps, exported, merged, quantised, loaded
-by llama.cpp, and compared with PyTorch: the tokens of a prompt, and the probabilities of the next one.
+"""Every family of models, tiny and with random weights: prepared, trained two steps, exported, merged, quantised.
+
+llama.cpp loads what came out, and agrees with PyTorch on the tokens of a prompt and the probabilities of the next one.
 """
 
 import asyncio
@@ -126,7 +127,7 @@ def _train(folder: Path, base: Path, tuning: str) -> list[int]:
     chosen = planning.choose(wanted, "supervised", size, 512)
     folder.mkdir()
     write_json_lines(folder / "train.tokens.jsonl", rows)
-    plan = {"method": "supervised", "base_folder": str(base), "seed": 7, "threads": 1}
+    plan = {"method": "supervised", "base_folder": str(base), "seed": 7, "threads": 1, "report_to": [], "run_name": "m"}
     write_json(folder / "plan.json", {**plan, **planning.training_plan(chosen, size)})
     main(folder, Reporter(io.StringIO()))
     assert json.loads((folder / "training.json").read_text())["steps"] == 2

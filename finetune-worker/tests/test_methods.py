@@ -58,7 +58,14 @@ def train(tmp_path: Path, tiny_base: Path) -> Train:
         chosen = planning.choose(wanted, method, size, 8192)
         write_json_lines(tmp_path / "train.tokens.jsonl", rows)
         write_json_lines(tmp_path / "valid.tokens.jsonl", rows[:3])
-        plan = {"method": method, "base_folder": str(tiny_base), "seed": 7, "threads": 1}
+        plan = {
+            "method": method,
+            "base_folder": str(tiny_base),
+            "seed": 7,
+            "threads": 1,
+            "report_to": [],
+            "run_name": "m",
+        }
         write_json(tmp_path / "plan.json", {**plan, **planning.training_plan(chosen, size)})
         said = io.StringIO()
         main(tmp_path, Reporter(said))
@@ -119,7 +126,7 @@ def test_training_ends_early_and_keeps_the_best_checkpoint(train: Train) -> None
 def test_packed_rows_have_the_loss_that_they_have_alone(train: Train) -> None:
     asked = {"n_epochs": 1, "learning_rate": 1e-9, "max_length": 512, "scheduler": "linear"}
     _, alone = train(batch_size=12, **asked)
-    _, packed = train(batch_size=12, packing=True, **asked)
+    _, packed = train(packing=True, **asked)
     first, second = (next(r["train_loss"] for r in said if r["type"] == "metrics") for said in (alone, packed))
     assert second == pytest.approx(first, rel=1e-3)
 

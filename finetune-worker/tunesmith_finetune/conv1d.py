@@ -1,8 +1,9 @@
 """Adapters of models whose layers keep their weights transposed (GPT-2's Conv1D), for llama.cpp's converter.
 
 PEFT writes the same two matrices for such a layer as for any other, so that the layer's weight, as its file has it,
-changes by the transpose of their product. The converter takes an adapter's product for the change itself, and transposes
-it with the weight. The transpose of a product is the product of the transposes in the other order: that is what it gets.
+changes by the transpose of their product. The converter takes an adapter's product for the change itself, and
+transposes it with the weight. The transpose of a product is the product of the transposes in the other order: that is
+what it gets.
 """
 
 import json

@@ -183,7 +183,8 @@ def _arguments(folder: Path, plan: Plan, device: Device, data: Data) -> dict[str
         "save_steps": max(1, steps // CHECKPOINTS_A_RUN),
         "save_total_limit": 2,
         "seed": plan["seed"],
-        "report_to": plan.get("report_to", []),
+        "report_to": plan["report_to"],
+        "run_name": plan["run_name"],
         **(_evaluation(chosen, steps) if _evaluates(plan, data) else {}),
     }
 

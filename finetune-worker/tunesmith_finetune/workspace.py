@@ -30,6 +30,11 @@ class Workspace:
         return self.folder / "training.json"
 
     @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's logs, where trainings are logged there."""
+        return self.folder / "tensorboard"
+
+    @property
     def adapter_gguf(self) -> Path:
         """The adapter as GGUF."""
         return self.folder / "adapter.gguf"

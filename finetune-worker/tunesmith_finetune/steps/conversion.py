@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
+from tunesmith_finetune.base_models import BaseModel
 from tunesmith_finetune.export import Exporter
 from tunesmith_finetune.llama_cpp import LlamaCpp
 from tunesmith_finetune.pipeline import Pipeline, act
@@ -41,17 +42,24 @@ async def merge(pipeline: Pipeline, job: Job) -> None:
     base = await pipeline.base_model(job)
     if not merged and base.package:
         return
+    base_gguf = await ensure_base_gguf(pipeline, job, base)
+    if not merged:
+        return
     exporter = _exporter(pipeline, job, await await_tools(pipeline, job))
+    async with act(pipeline, job, "merge", "merging adapter into the base", "merged adapter into the base") as told:
+        await exporter.merge(base_gguf, workspace.adapter_gguf, workspace.merged_gguf)
+        told.detail, told.data = _size(workspace.merged_gguf)
+
+
+async def ensure_base_gguf(pipeline: Pipeline, job: Job, base: BaseModel) -> Path:
+    """Return the half-precision GGUF of the prepared `base`, which is made once for all jobs."""
     base_gguf = pipeline.bases.f16_gguf(base)
+    exporter = _exporter(pipeline, job, await await_tools(pipeline, job))
     async with pipeline.bases.lock(base_gguf):
         if not base_gguf.exists():
             async with act(pipeline, job, "base-gguf", "converting the base to GGUF", "converted the base to GGUF"):
                 await exporter.base_to_f16(pipeline.bases.folder(base), base_gguf)
-    if not merged:
-        return
-    async with act(pipeline, job, "merge", "merging adapter into the base", "merged adapter into the base") as told:
-        await exporter.merge(base_gguf, workspace.adapter_gguf, workspace.merged_gguf)
-        told.detail, told.data = _size(workspace.merged_gguf)
+    return base_gguf
 
 
 async def quantise(pipeline: Pipeline, job: Job) -> None:

@@ -25,6 +25,7 @@ async def train(pipeline: Pipeline, job: Job) -> None:
                 title="The training",
                 log=workspace.log,
                 limits=pipeline.training_limits,
+                environment={"TENSORBOARD_LOGGING_DIR": str(workspace.tensorboard)},
                 on_line=listener.hear,
             )
             if not workspace.training.exists() and workspace.pause.exists():
