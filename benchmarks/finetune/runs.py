@@ -67,7 +67,7 @@ def encoded(base_folder: Path, given: list[dict[str, Any]]) -> list[EncodedRow]:
 def job_training(
     folder: Path, base_folder: Path, given: list[EncodedRow], asked: dict[str, Any]
 ) -> tuple[Trained, dict[str, Any], bool]:
-    """Train in `folder` as a job's training step does; give what it took, its hyperparameters, and if it used bfloat16."""
+    """Train in `folder` as a job does; give what it took, its hyperparameters, and if it computed in bfloat16."""
     folder.mkdir(parents=True)
     size = planning.measure(given)
     wanted = Method.model_validate({"supervised": {"hyperparameters": asked}}).chosen
@@ -87,12 +87,7 @@ def plain_training(
 ) -> Trained:
     """Train in `folder` with the plain script; `bf16`: its products are in bfloat16."""
     folder.mkdir(parents=True)
-    request = {
-        "base_folder": str(base_folder),
-        "rows": given,
-        "hyperparameters": chosen,
-        "threads": os.cpu_count() or 1,
-    }
+    asked = {"rows": given, "hyperparameters": chosen, "bf16": bf16, "threads": os.cpu_count() or 1}
     write_json(folder / "request.json", {"base_folder": str(base_folder), **asked})
     script = str(Path(__file__).with_name("plain.py"))
     lines, _ = _watched([sys.executable, script, str(folder / "request.json")])
