@@ -136,7 +136,7 @@ def export(exporter: Exporter, base_folder: Path, base_gguf: Path, adapter: Path
     steps: list[tuple[str, Callable[[], Any]]] = [
         ("adapter to GGUF", lambda: exporter.adapter_to_gguf(adapter, base_folder, lora)),
         ("merge", lambda: exporter.merge(base_gguf, lora, merged)),
-        ("quantise to Q4_K_M", lambda: exporter.quantise(merged, folder / "model.gguf", "Q4_K_M")),
+        ("quantise to Q4_K_M", lambda: exporter.quantise(merged, folder / "model.gguf", "Q4_K_M", None)),
     ]
     if not base_gguf.exists():
         steps.insert(0, ("base to GGUF (once)", lambda: exporter.base_to_f16(base_folder, base_gguf)))

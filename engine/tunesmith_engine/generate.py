@@ -4,7 +4,7 @@ import contextlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith_engine.completions import CHAT_PATH, TEXT_PATH, Piece, Timings, stream_pieces
 from tunesmith_engine.inference import Inference, Job, require_completion, require_tools
@@ -31,6 +31,7 @@ class CompletionRequest(BaseModel):
     think: bool | str | None = None
     truncate: bool = True
     shift: bool = True
+    debug_render_only: bool = Field(default=False, alias="_debug_render_only")
 
 
 class GenerateRequest(CompletionRequest):
@@ -123,6 +124,9 @@ async def answer_lines(inference: Inference, request: GenerateRequest | ChatRequ
         if empty:
             yield answer.bare("load")
             return
+        if request.debug_render_only:
+            yield {**answer.bare("stop"), "_debug_info": {"rendered_template": await rendered(loaded.process, body)}}
+            return
         begun = False
         try:
             async with contextlib.aclosing(fitted_pieces(loaded.process, path, body, job, request.truncate)) as pieces:
@@ -136,6 +140,14 @@ async def answer_lines(inference: Inference, request: GenerateRequest | ChatRequ
             if not begun:
                 raise
             yield {"error": error.message}
+
+
+async def rendered(process: ModelProcess, body: Options) -> str:
+    """The text that a request's chat becomes by the model's template; a bare prompt stays as it is."""
+    if "messages" not in body:
+        return str(body["prompt"])
+    fields = {key: body[key] for key in ("messages", "tools", "chat_template_kwargs") if key in body}
+    return str((await process.call("/apply-template", fields))["prompt"])
 
 
 async def fitted_pieces(

@@ -62,7 +62,7 @@ def _make(family: str, sizes: dict[str, Any], tokenizer_of: Path, folder: Path) 
     from transformers import AutoConfig, AutoTokenizer  # noqa: PLC0415 - slow to import, and needed here alone
 
     torch.manual_seed(3)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes))
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **sizes))  # type: ignore[no-untyped-call]
     for parameter in model.parameters():  # larger than usual, so that the next token is not all but arbitrary
         if parameter.dim() == 2:
             parameter.data.normal_(0, 0.08)
@@ -136,7 +136,9 @@ def _train(folder: Path, base: Path, tuning: str) -> list[int]:
 
 def _log_probabilities(model: Any, ids: list[int]) -> torch.Tensor:
     with torch.no_grad():
-        probabilities: torch.Tensor = model(input_ids=torch.tensor([ids])).logits[0, -1].float().log_softmax(-1)
+        probabilities: torch.Tensor = (
+            model.train(False)(input_ids=torch.tensor([ids])).logits[0, -1].float().log_softmax(-1)
+        )
     return probabilities
 
 
@@ -160,12 +162,12 @@ def test_a_family_trains_exports_and_serves_alike(family: str, tmp_path: Path, b
         await exporter.base_to_f16(base, tmp_path / "base.gguf")
         await exporter.adapter_to_gguf(tmp_path / "job" / "adapter", base, tmp_path / "adapter.gguf")
         await exporter.merge(tmp_path / "base.gguf", tmp_path / "adapter.gguf", tmp_path / "merged.gguf")
-        await exporter.quantise(tmp_path / "merged.gguf", tmp_path / "q8.gguf", "Q8_0")
+        await exporter.quantise(tmp_path / "merged.gguf", tmp_path / "q8.gguf", "Q8_0", None)
 
     asyncio.run(export())
-    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
+    plain = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
     before = _log_probabilities(plain, ids)
-    after = _log_probabilities(PeftModel.from_pretrained(plain, tmp_path / "job" / "adapter").eval(), ids)
+    after = _log_probabilities(PeftModel.from_pretrained(plain, tmp_path / "job" / "adapter"), ids)
     moved = (after - before).abs().max().item()
     assert moved > 0.2, "two steps must change what is compared"
     with _served(tmp_path / "merged.gguf") as url:
@@ -187,6 +189,6 @@ def test_a_model_whose_weights_were_all_learnt_is_converted_whole(
     ids = _train(tmp_path / "job", base, "full")
     exporter = Exporter(toolbox, Limits(None, 600), tmp_path / "export.log")
     asyncio.run(exporter.base_to_f16(tmp_path / "job" / "adapter", tmp_path / "model.gguf"))
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "job" / "adapter", dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "job" / "adapter", dtype=torch.float32)
     with _served(tmp_path / "model.gguf") as url:
         _assert_alike(_next_tokens(url, ids), _log_probabilities(model, ids), 0.05)

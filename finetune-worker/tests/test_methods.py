@@ -43,7 +43,7 @@ def _example(index: int, method: str) -> Example:
         example["chosen" if index % 3 else "rejected"] = answer
     else:
         example |= {"chosen": answer, "rejected": f"No. {prompt}"}
-    return Example(**example)  # type: ignore[typeddict-item]
+    return Example(**example)  # type: ignore[typeddict-item, no-any-return]
 
 
 @pytest.fixture

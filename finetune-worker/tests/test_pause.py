@@ -4,12 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 from openai import ConflictError, OpenAI
+from openai.types.fine_tuning import FineTuningJob
 
-from tunesmith_finetune.testing import CSV
+from tunesmith_finetune.testing import CSV, ROWS
 from tunesmith_shared.testing import Platform, platform_at, wait_until
 
-LONG = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 100, "batch_size": 1, "lora_rank": 4}}}
-STEPS = 700
+LONG = {"type": "supervised", "supervised": {"hyperparameters": {"n_epochs": 30, "batch_size": 1, "lora_rank": 4}}}
+STEPS = 30 * len(ROWS)
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,11 @@ def create(client: OpenAI, dataset: str) -> str:
     return client.fine_tuning.jobs.create(model="smollm2:135m", training_file=dataset, method=LONG).id  # type: ignore[arg-type]
 
 
+def status(job: FineTuningJob) -> str:
+    """The status of a job; the client's types do not know `paused`."""
+    return job.status
+
+
 def steps(client: OpenAI, job_id: str) -> list[int]:
     """The steps of the optimiser that a job has told of, oldest first."""
     events = list(client.fine_tuning.jobs.list_events(job_id, limit=100))
@@ -50,18 +56,18 @@ def test_a_paused_training_goes_on_from_the_step_where_it_was(client: OpenAI, pl
     job_id = create(client, dataset)
     waiting = create(client, dataset)
     wait_until(lambda: steps(client, job_id), 600, "the first step")
-    assert jobs.pause(job_id).status == "paused"
-    assert jobs.pause(job_id).status == "paused"
-    wait_until(lambda: jobs.retrieve(waiting).status == "running", 600, "the next job has its turn")
-    assert jobs.cancel(waiting).status == "cancelled"
+    assert status(jobs.pause(job_id)) == "paused"
+    assert status(jobs.pause(job_id)) == "paused"
+    wait_until(lambda: status(jobs.retrieve(waiting)) == "running", 600, "the next job has its turn")
+    assert status(jobs.cancel(waiting)) == "cancelled"
     before = steps(client, job_id)
     saved = max(checkpoint.step_number for checkpoint in jobs.checkpoints.list(job_id))
     assert before[-1] <= saved < STEPS
 
     worker.kill()
     worker.start()
-    assert jobs.retrieve(job_id).status == "paused"
-    assert jobs.resume(job_id).status == "queued"
+    assert status(jobs.retrieve(job_id)) == "paused"
+    assert status(jobs.resume(job_id)) == "queued"
     wait_until(lambda: "train" in recorded(platform, f"{job_id}-2"), 900, "the training ends")
     after = steps(client, job_id)
     assert after[: len(before)] == before
@@ -84,13 +90,13 @@ def test_a_queued_job_is_paused_and_has_its_turn_when_it_is_resumed(
 ) -> None:
     jobs = client.fine_tuning.jobs
     running, queued = create(client, dataset), create(client, dataset)
-    assert jobs.pause(queued).status == "paused"
+    assert status(jobs.pause(queued)) == "paused"
     jobs.cancel(running)
     wait_until(lambda: finished(platform, queued), 600, "its workflow passes by")
     assert recorded(platform, queued) == ["validate"]
-    assert jobs.retrieve(queued).status == "paused"
+    assert status(jobs.retrieve(queued)) == "paused"
     jobs.resume(queued)
-    wait_until(lambda: jobs.retrieve(queued).status == "running", 600, "it has its turn")
+    wait_until(lambda: status(jobs.retrieve(queued)) == "running", 600, "it has its turn")
     jobs.cancel(queued)
 
 

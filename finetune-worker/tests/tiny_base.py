@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 
 
 def make(prepared: Path, folder: Path) -> None:
@@ -20,7 +20,8 @@ def make(prepared: Path, folder: Path) -> None:
     config.num_attention_heads, config.num_key_value_heads, config.head_dim = 4, 2, 16
     config.tie_word_embeddings = True
     torch.manual_seed(7)
-    AutoModelForCausalLM.from_config(config).to(torch.float16).save_pretrained(folder)
+    torch.set_default_dtype(torch.float16)
+    LlamaForCausalLM(config).save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def create_app(settings: WorkerSettings) -> FastAPI:
             await workflow.register_queue()
             if settings.worker_build_tools:
                 toolbox.start()
-            supervisor = asyncio.create_task(supervise(pipeline.jobs))
+            supervisor = asyncio.create_task(supervise(pipeline.jobs, publisher))
             stack.callback(supervisor.cancel)
             app.state.database = database
             app.state.service = JobService(pipeline)

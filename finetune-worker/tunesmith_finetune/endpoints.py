@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import StreamingResponse
 
 from tunesmith_finetune.service import JobService
@@ -34,9 +34,14 @@ Service = Annotated[JobService, Depends(_service)]
 
 
 @router.post("/fine_tuning/jobs")
-async def create_job(body: JobCreate, owner: Owner, service: Service) -> JobObject:
-    """Start a fine-tuning job."""
-    return show_job(await service.create(owner, body))
+async def create_job(
+    body: JobCreate,
+    owner: Owner,
+    service: Service,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> JobObject:
+    """Start a fine-tuning job, one for each idempotency key."""
+    return show_job(await service.create(owner, body, idempotency_key))
 
 
 @router.post("/fine_tuning/jobs/preview")

@@ -22,6 +22,8 @@ def failure_of(error: Exception, step: str) -> Failure:
         return _storage_full(step, error.message)
     if isinstance(error, TunesmithError):
         return Failure(code=error.code or error.type, message=error.message, param=error.param)
+    if isinstance(error, ChildFailed) and error.code == "storage_full":
+        return _storage_full(step, error.message)
     if isinstance(error, ChildFailed | ToolsMissing):
         return Failure(code=error.code, message=error.message, param=None)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -226,6 +226,17 @@ class JobRepository:
             session.add_all(files)
             await session.execute(update(Job).where(Job.id == job_id).values(result_files=[file.id for file in files]))
 
+    async def unfounded_models(self) -> Sequence[str]:
+        """Return the names that jobs took which then ended without success, unless they had them from before."""
+        taken = select(Model.name).join(Job, Job.id == Model.job_id).where(Job.status.in_(("failed", "cancelled")))
+        async with self._database.session() as session:
+            return (await session.scalars(taken)).all()
+
+    async def disown_model(self, name: str) -> None:
+        """Forget whose the model `name` is."""
+        async with self._database.session() as session:
+            await session.execute(delete(Model).where(Model.name == name))
+
     async def own_model(self, name: str, owner: str, base_model: str, job_id: str) -> bool:
         """Record who owns the model `name`; gives False when another owner's model has the name."""
         async with self._database.session() as session:

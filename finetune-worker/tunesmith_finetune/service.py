@@ -33,8 +33,13 @@ class JobService:
         self._pipeline = pipeline
         self._jobs = pipeline.jobs
 
-    async def create(self, owner: str, body: JobCreate) -> Job:
-        """Check `body` and start a job. Raises `NotFound`, `BadRequest`, or `Conflict`."""
+    async def create(self, owner: str, body: JobCreate, key: str | None = None) -> Job:
+        """Check `body` and start a job; with a `key` that has started one before, give that.
+
+        Raises `NotFound`, `BadRequest`, or `Conflict`, also when the key came with another body.
+        """
+        if key is not None and (made := await self._jobs.made_with(owner, key)) is not None:
+            return _same_request(made, body)
         wanted = hyperparameters.requested(body)
         base = await self._base_of(body.model, owner)
         hyperparameters.choose(wanted, body.method.type, rows=1, longest=1, context_length=base.context_length)
@@ -52,8 +57,10 @@ class JobService:
             request={"body": body.model_dump(mode="json"), "base_model": base.reference},
             job_metadata=body.metadata or {}, result_files=[], trained_tokens=None, error_code=None,
             error_message=None, error_param=None, created_at=now(), finished_at=None, estimated_finish=None, run=1,
+            idempotency_key=key,
         )  # fmt: skip
-        await self._jobs.add(job)
+        if (made := await self._jobs.add_once(job)) is not job:
+            return _same_request(made, body)
         await self._jobs.tell(job.id, "created", f"Created fine-tuning job: {job.id}")
         await workflow.enqueue(job)
         return job
@@ -168,6 +175,16 @@ class JobService:
         if taken or await self._jobs.name_taken(name, owner):
             raise Conflict(f"There is a model '{name}' already; choose another.", param="model_name", code="name_taken")
         return name
+
+
+def _same_request(job: Job, body: JobCreate) -> Job:
+    if job.request["body"] != body.model_dump(mode="json"):
+        raise Conflict(
+            "This Idempotency-Key came with another request before. Send a new key with a new request.",
+            param="Idempotency-Key",
+            code="idempotency_key_reused",
+        )
+    return job
 
 
 def canonical(name: str) -> str:

@@ -40,6 +40,7 @@ class WorkerSettings(ServiceSettings):
     trackers: str = Field(
         default="", description="Where trainings are logged, too: tensorboard, mlflow, wandb, trackio; with commas."
     )
+    expect_gpu: bool = Field(default=False, description="Let jobs warn when they train on a CPU for want of a GPU.")
     quick_check_bytes: int = Field(
         default=4 * 2**20, ge=0, description="Datasets up to this size are checked while the job is created."
     )

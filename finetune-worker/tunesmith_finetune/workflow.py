@@ -9,13 +9,17 @@ next one, for which the steps that were done before are done.
 import asyncio
 import logging
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Final, Literal
 
 from dbos import DBOS, SetWorkflowID
 from dbos import error as dbos_error
+from sqlalchemy.exc import SQLAlchemyError
 
 from tunesmith_finetune.failures import Failure, failure_of
 from tunesmith_finetune.pipeline import Pipeline, SetAside, workflow_id
+from tunesmith_finetune.proof import UNPROVEN
+from tunesmith_finetune.result_files import store_report
 from tunesmith_finetune.steps import STEPS
 from tunesmith_shared.durable import WORKFLOW
 from tunesmith_shared.tables import Job
@@ -80,8 +84,8 @@ async def run_step(name: str, job_id: str, run: int) -> Failure | Literal["set a
     Only one run of a job is at work at a time, whatever was resumed while the one before was still ending.
     """
     pipeline = _pipeline()
+    job = await pipeline.jobs.get(job_id)
     try:
-        job = await pipeline.jobs.get(job_id)
         async with pipeline.workspace(job).lock:
             if not await pipeline.jobs.move(job_id, run, "validating_files" if name == "validate" else "running"):
                 return SET_ASIDE
@@ -92,6 +96,10 @@ async def run_step(name: str, job_id: str, run: int) -> Failure | Literal["set a
         return SET_ASIDE
     except Exception as error:  # whatever it is, the job must end with an error that says so
         failure = failure_of(error, name)
+        with suppress(OSError):
+            await asyncio.to_thread(pipeline.workspace(job).remove_drafts)
+        if not await pipeline.jobs.is_current(job_id, run):
+            return SET_ASIDE
         level = logging.ERROR if failure["code"] == "internal_error" else logging.WARNING
         _logger.log(
             level, "job %s failed in step %s: %s", job_id, name, failure["message"], exc_info=level == logging.ERROR
@@ -109,7 +117,7 @@ async def _watched(pipeline: Pipeline, job: Job, name: str, step: Awaitable[None
     work = asyncio.ensure_future(step)
     try:
         while not (await asyncio.wait([work], timeout=_WATCH_SECONDS))[0]:
-            if await pipeline.jobs.is_current(job.id, job.run):
+            if await _goes_on(pipeline, job):
                 continue
             if name != "train":
                 raise SetAside
@@ -120,10 +128,20 @@ async def _watched(pipeline: Pipeline, job: Job, name: str, step: Awaitable[None
         await asyncio.gather(work, return_exceptions=True)
 
 
+async def _goes_on(pipeline: Pipeline, job: Job) -> bool:
+    try:
+        return await pipeline.jobs.is_current(job.id, job.run)
+    except SQLAlchemyError:  # the database is away for a while; nobody can have set the job aside then
+        return True
+
+
 async def fail(job_id: str, failure: Failure) -> None:
     """End a job as failed."""
     pipeline = _pipeline()
     await pipeline.publisher.withdraw_candidate(job_id)
+    if failure["code"] in UNPROVEN:
+        await store_report(pipeline, job_id)
+        await asyncio.to_thread(pipeline.workspace(await pipeline.jobs.get(job_id)).remove_intermediates)
     if await pipeline.jobs.end(job_id, "failed", failure):
         await pipeline.jobs.tell(
             job_id, "failed", f"The job failed: {failure['message']}", data=dict(failure), level="error"
