@@ -136,10 +136,8 @@ def _train(folder: Path, base: Path, tuning: str) -> list[int]:
 
 def _log_probabilities(model: Any, ids: list[int]) -> torch.Tensor:
     with torch.no_grad():
-        probabilities: torch.Tensor = (
-            model.train(False)(input_ids=torch.tensor([ids])).logits[0, -1].float().log_softmax(-1)
-        )
-    return probabilities
+        logits: torch.Tensor = model.train(False)(input_ids=torch.tensor([ids])).logits
+    return logits[0, -1].float().log_softmax(-1)
 
 
 def _assert_alike(served: dict[int, float], trained: torch.Tensor, tolerance: float) -> None:
