@@ -43,41 +43,50 @@ class Services:
     worker: Upstream
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:  # async: another function would be called in a thread
     return cast(Services, request.app.state.services)
 
 
 GatewayServices = Annotated[Services, Depends(_services)]
 
 
-async def _caller(request: Request, services: GatewayServices) -> Caller:
+async def authenticated(request: Request, scopes: frozenset[str]) -> Caller:
+    """Return who sent a request, and count it. Raises `Unauthorized`, `Forbidden` when its key has none of `scopes`,
+    and `TooManyRequests`.
+    """
+    services: Services = request.app.state.services
     secret = bearer(request.headers.get("authorization", ""))
     if not secret:
         raise Unauthorized("An API key is needed: send it as 'Authorization: Bearer <key>'.")
     caller = await services.keys.verify(secret)
     services.limiter.count_request(caller.key_id, caller.limits)
+    if caller.scopes.isdisjoint(scopes):
+        needed = " or ".join(f"'{scope}'" for scope in sorted(scopes - {"admin"}) or ["admin"])
+        raise Forbidden(f"This needs an API key with the scope {needed}.", code="missing_scope")
     return caller
 
 
 def require(*scopes: str) -> object:
     """Return a dependency that gives the caller, or refuses a key that has neither one of `scopes` nor `admin`."""
+    accepted = frozenset((*scopes, "admin"))
 
-    async def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
-        if caller.scopes.isdisjoint((*scopes, "admin")):
-            needed = " or ".join(f"'{scope}'" for scope in scopes)
-            raise Forbidden(f"This needs an API key with the scope {needed}.", code="missing_scope")
-        return caller
+    async def check(request: Request) -> Caller:
+        return await authenticated(request, accepted)
 
     return Depends(check)
 
 
-_Chatter = require("chat")
+_CHAT = frozenset(("chat", "admin"))
+_HELD = "tunesmith.held"
 
 
-async def _generating(
-    request: Request, services: GatewayServices, caller: Annotated[Caller, _Chatter]
-) -> AsyncIterator[Caller]:
-    """Give the caller a place among the running generations, until the answer is sent."""
+async def _generating(request: Request) -> AsyncIterator[Caller]:
+    """Give the caller a place among the running generations, until the answer is sent.
+
+    One dependency, not a chain of them: the framework's way from one to the next costs more than what they do.
+    """
+    caller = await authenticated(request, _CHAT)
+    services: Services = request.app.state.services
     services.queue.refuse_when_full()  # before a body is read that nobody has room for
     spent = services.limiter.begin(caller.key_id, caller.limits)
     spending.set(spent)
@@ -91,19 +100,19 @@ async def _generating(
             yield caller
         finally:
             services.queue.leave()
+            if _HELD in request.scope:
+                await request.scope[_HELD].aclose()
     finally:
         services.limiter.end(caller.key_id, spent)
 
 
-async def _held() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack:
-        yield stack
+def held(request: Request) -> AsyncExitStack:
+    """Return what the handler of a generation holds until its answer is sent, also when that is a stream."""
+    stack: AsyncExitStack = request.scope.setdefault(_HELD, AsyncExitStack())
+    return stack
 
 
-Held = Annotated[AsyncExitStack, Depends(_held)]
-"""What a handler holds until its answer is sent, also when that is a stream."""
-
-Chatter = Annotated[Caller, _Chatter]
+Chatter = Annotated[Caller, require("chat")]
 Generator = Annotated[Caller, Depends(_generating)]
 Reader = Annotated[Caller, require("documents")]
 Trainer = Annotated[Caller, require("train")]

@@ -69,6 +69,8 @@ class HiddenUsage:
 
     def pass_on(self, chunk: bytes) -> bytes:
         """Return what of the stream so far may be sent."""
+        if not self._rest and chunk.endswith(b"\n\n") and b'"usage"' not in chunk:
+            return chunk  # nearly always: whole events, and none that names tokens
         *events, self._rest = (self._rest + chunk).split(b"\n\n")
         return b"".join(event + b"\n\n" for event in events if not _NO_CHOICES.search(event))
 

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from tunesmith_gateway.chat import Generated, Question, Turn
-from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator, Held, Services
+from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator, Services, held
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import Retrieval
 from tunesmith_gateway.keys import Caller
@@ -86,22 +86,22 @@ class EmbeddingRequest(BaseModel):
 
 @router.post("/generate")
 async def generate(
-    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Generator, held: Held
+    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Generator
 ) -> dict[str, Any]:
     """Answer a prompt."""
-    turn = await while_connected(request, _prepare(services, caller, wanted, held))
+    turn = await while_connected(request, _prepare(services, caller, wanted, held(request)))
     return await while_connected(request, _whole(services, turn, wanted))
 
 
 @router.post("/agenerate")
 async def agenerate(
-    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Generator, held: Held
+    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Generator
 ) -> StreamingResponse:
     """Answer a prompt as a stream: `{"response": piece}` events, then the whole answer as `/generate` gives it.
 
     With `self_consistency` there is one piece: the winner, when all samples are there.
     """
-    turn = await while_connected(request, _prepare(services, caller, wanted, held))
+    turn = await while_connected(request, _prepare(services, caller, wanted, held(request)))
     if wanted.self_consistency is not None:
         answer = await while_connected(request, _whole(services, turn, wanted))
         return StreamingResponse(_at_once(answer), media_type="text/event-stream")
@@ -153,10 +153,10 @@ async def clear_session(
     return {"status": "Session cleared", "session_id": identifier, "deleted_messages": deleted}
 
 
-async def _prepare(services: Services, caller: Caller, wanted: GenerateRequest, held: AsyncExitStack) -> Turn:
+async def _prepare(services: Services, caller: Caller, wanted: GenerateRequest, until_sent: AsyncExitStack) -> Turn:
     model = await services.models.require(caller.owner, wanted.model or services.settings.default_model)
     session_id, options = checked_session_id(wanted.session_id), wanted.options()
-    await held.enter_async_context(services.sessions.turn(caller.owner, session_id))
+    await until_sent.enter_async_context(services.sessions.turn(caller.owner, session_id))
     lead = [{"role": "system", "content": wanted.system}] if wanted.system else []
     return await services.chat.prepare(
         Question(
