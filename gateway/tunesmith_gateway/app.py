@@ -31,6 +31,7 @@ from tunesmith_gateway.endpoints import (
     plain_chat,
     plain_documents,
     plain_models,
+    plain_sessions,
     plain_training,
     unattended,
 )
@@ -57,6 +58,7 @@ _ENDPOINTS = (
     forwarded,
     ollama,
     plain_chat,
+    plain_sessions,
     plain_models,
     plain_documents,
     plain_training,

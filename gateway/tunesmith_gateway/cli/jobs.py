@@ -65,7 +65,7 @@ def create(context: Context, given: Namespace) -> None:
         "training_file": _file(context, given.training_file),
         "validation_file": _file(context, given.validation_file) if given.validation_file else None,
     }
-    job = context.api.call("POST", _JOBS, json={name: value for name, value in body.items() if value is not None})
+    job = context.api.call("POST", _JOBS, body={name: value for name, value in body.items() if value is not None})
     if given.follow:
         follow_job(context, job["id"])
     else:

@@ -1,4 +1,4 @@
-"""The plain dialect: one request, one answer, for curl and scripts: generating, embedding, sessions."""
+"""The plain dialect: one request, one answer, for curl and scripts: generating and embedding."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing
@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from tunesmith_gateway.chat import Generated, Question, Turn
-from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator, Services, held
+from tunesmith_gateway.dependencies import GatewayServices, Generator, Services, held
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import Retrieval
 from tunesmith_gateway.keys import Caller
@@ -71,12 +71,6 @@ class GenerateRequest(BaseModel):
         return options
 
 
-class SessionRequest(BaseModel):
-    """Names a session."""
-
-    session_id: str
-
-
 class EmbeddingRequest(BaseModel):
     """A text to embed."""
 
@@ -115,42 +109,6 @@ async def embeddings(wanted: EmbeddingRequest, services: GatewayServices, caller
     body = {"model": model, "input": wanted.text, "truncate": False}
     answer = await services.ollama.call("POST", "/api/embed", owner=caller.owner, body=body)
     return {"embedding": answer["embeddings"][0], "model": model}
-
-
-@router.get("/sessions")
-async def sessions(services: GatewayServices, caller: Chatter) -> dict[str, Any]:
-    """List the caller's sessions."""
-    rows = await services.sessions.recent(caller.owner)
-    return {
-        "sessions": [
-            {"session_id": row.id, "model": row.model, "created_at": row.created_at, "updated_at": row.updated_at}
-            for row in rows
-        ]
-    }
-
-
-@router.get("/sessions/{session_id}")
-async def session(session_id: str, services: GatewayServices, caller: Chatter) -> dict[str, Any]:
-    """Show a session's messages."""
-    row = await services.sessions.get(caller.owner, session_id)
-    messages = await services.sessions.history(caller.owner, session_id)
-    return {
-        "session_id": row.id,
-        "model": row.model,
-        "messages": [{"role": m.role, "content": m.content, "created_at": m.created_at} for m in messages],
-    }
-
-
-@router.delete("/clear_session")
-async def clear_session(
-    services: GatewayServices, caller: Chatter, wanted: SessionRequest | None = None, session_id: str | None = None
-) -> dict[str, Any]:
-    """Forget a session. The id comes in the query or as JSON."""
-    identifier = session_id or (wanted.session_id if wanted else None)
-    if not identifier:
-        raise BadRequest("Name the session to clear.", param="session_id")
-    deleted = await services.sessions.clear(caller.owner, identifier)
-    return {"status": "Session cleared", "session_id": identifier, "deleted_messages": deleted}
 
 
 async def _prepare(services: Services, caller: Caller, wanted: GenerateRequest, until_sent: AsyncExitStack) -> Turn:
