@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from tunesmith_gateway.batches.admission import Admission
 from tunesmith_gateway.batches.answering import LineAnswerer
 from tunesmith_gateway.batches.checking import InputChecker
 from tunesmith_gateway.batches.repository import BatchRepository
@@ -143,6 +144,7 @@ def _batch_runner(services: Services) -> BatchRunner:
         f"gateway-{settings.instance}",
         repository,
         InputChecker(repository, services.files, services.models, settings.body_limit_mb * _MIB),
+        Admission(services.keys, services.limiter, services.queue),
         LineAnswerer(partial(unattended.answer, services)),
         ResultWriter(repository, FileStore(settings.files_path)),
         settings.batch_concurrency,
