@@ -8,8 +8,8 @@ import psutil
 import pytest
 
 from tunesmith_rag import testing
+from tunesmith_rag.pages import DocumentRefused, Page
 from tunesmith_rag.parse import ParseLimits, parse
-from tunesmith_rag.pdf import DocumentRefused, Page
 
 GOOD = testing.pdf("The first page is about cats.", "The second page is about dogs.", "")
 BUSY = testing.one_page(testing.packed(b"BT /F1 12 Tf (All work and no play) Tj ET\n", 60))

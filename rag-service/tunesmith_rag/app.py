@@ -11,6 +11,8 @@ from tunesmith_rag import endpoints, jobs, runtime
 from tunesmith_rag.batches import Batches
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder
+from tunesmith_rag.embed_choice import ChosenEmbedder
+from tunesmith_rag.embed_onnx import OnnxEmbedder
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.resources import Resources
@@ -45,7 +47,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         index = Legs(dense, LexicalIndex(settings.data_dir / "lexical"))
         stack.push_async_callback(anyio.to_thread.run_sync, index.close)
         await index.repair()
-        embedder = OllamaEmbedder(settings.ollama_host, settings.embedding_max_tokens)
+        embedder = _embedder(settings)
         stack.push_async_callback(embedder.close)
         rewriter = Rewriter(settings.ollama_host, settings.rewrite_count, settings.rewrite_seconds)
         stack.push_async_callback(rewriter.close)
@@ -81,6 +83,15 @@ async def _workflows(resources: Resources) -> AsyncIterator[None]:
         await runtime.interrupt()
         # In a thread: it waits for threads that wait for this loop.
         await anyio.to_thread.run_sync(durable.shut_down)
+
+
+def _embedder(settings: RagSettings) -> ChosenEmbedder:
+    longest, batch = settings.embedding_max_tokens, settings.embedding_batch
+    return ChosenEmbedder(
+        settings.embedder,
+        OnnxEmbedder(longest, batch, settings.embedding_threads),
+        OllamaEmbedder(settings.ollama_host, longest, batch),
+    )
 
 
 async def _check_database(app: FastAPI) -> None:

@@ -1,4 +1,7 @@
-"""Vectors for texts, behind one Protocol: through Ollama's API, with room for other ways to run the same model."""
+"""Vectors for texts, behind one Protocol, and its implementation at the model server, through Ollama's API.
+
+The other implementation, in this process, is `embed_onnx.py`; `embed_choice.py` decides between the two.
+"""
 
 import asyncio
 import logging
@@ -18,6 +21,7 @@ _logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
 _REQUEST_SECONDS = 300.0
+_GLANCE_SECONDS = 1.0
 _PASSING = {404, 408, 429, 502, 503, 504}
 """Answers after which the same request can succeed; 404 is a model that is still being prepared."""
 
@@ -51,7 +55,8 @@ class Embedder(Protocol):
 class OllamaEmbedder:
     """Embeds through `/api/embed` of whatever answers Ollama's API at `host`."""
 
-    def __init__(self, host: str, max_tokens: int) -> None:
+    def __init__(self, host: str, max_tokens: int, batch: int = 8) -> None:
+        self._batch = batch
         self._client = ollama.AsyncClient(host=host, timeout=_REQUEST_SECONDS)
         self._http = httpx.AsyncClient(base_url=host, timeout=_REQUEST_SECONDS)
         self._max_tokens = max_tokens
@@ -67,9 +72,22 @@ class OllamaEmbedder:
         return self._models[name]
 
     async def embed(self, name: str, texts: Sequence[str], patience: float) -> list[Vector]:
-        """Embed `texts` in one request; raises `UpstreamFailed` for an answer that cannot be stored."""
-        if not texts:
-            return []
+        """Embed `texts`, `batch` in a request so that a search never waits for more than one of these.
+
+        Raises `UpstreamFailed` for an answer that cannot be stored.
+        """
+        parts = [texts[start : start + self._batch] for start in range(0, len(texts), self._batch)]
+        return [vector for part in parts for vector in await self._embed(name, part, patience)]
+
+    async def on_gpu(self) -> bool:
+        """Say whether the server has a model on a GPU now; no when it does not answer."""
+        try:
+            async with asyncio.timeout(_GLANCE_SECONDS):
+                return any(model.size_vram for model in (await self._client.ps()).models)
+        except (TimeoutError, ConnectionError, httpx.TransportError, ollama.ResponseError):
+            return False
+
+    async def _embed(self, name: str, texts: Sequence[str], patience: float) -> list[Vector]:
         answer = await _patiently(lambda: self._client.embed(name, list(texts), truncate=False), name, patience)
         vectors = [list(vector) for vector in answer.embeddings]
         if len(vectors) != len(texts) or any(not _usable(vector, vectors[0]) for vector in vectors):

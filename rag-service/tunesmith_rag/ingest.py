@@ -15,8 +15,8 @@ from dbos import DBOS, error
 
 from tunesmith_rag import runtime
 from tunesmith_rag.index import Chunk, facts_of
+from tunesmith_rag.pages import DocumentRefused
 from tunesmith_rag.parse import ParseLimits, parse
-from tunesmith_rag.pdf import DocumentRefused
 from tunesmith_rag.publish import clean_up, fail, in_progress, progress, publish
 from tunesmith_rag.repository import Stores
 from tunesmith_rag.settings import RagSettings

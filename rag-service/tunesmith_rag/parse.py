@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunesmith_rag.pdf import DocumentRefused, Page
+from tunesmith_rag.pages import DocumentRefused, Page
 
 _LINE_BYTES = 16 * 2**20
 """The longest line taken from the child, one page's text in JSON. A printed page has a few KiB."""

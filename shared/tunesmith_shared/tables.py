@@ -63,7 +63,9 @@ class IdempotentRequest(Base):
 
 
 class File(Base):
-    """An upload or a result; its bytes are in the file store under the same id."""
+    """An upload or a result; its bytes are in the file store under the same id. `encoding` is what an upload of text
+    said that it is in, if it did.
+    """
 
     __tablename__ = "files"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -74,6 +76,7 @@ class File(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[int]
     expires_at: Mapped[int | None]
+    encoding: Mapped[str | None] = mapped_column(String(32))
 
 
 class Model(Base):

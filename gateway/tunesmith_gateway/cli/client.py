@@ -46,9 +46,9 @@ class Api:
         *,
         body: Json | None = None,
         params: Mapping[str, str] | None = None,
-        upload: tuple[str, BinaryIO, Mapping[str, str]] | None = None,
+        upload: tuple[str, BinaryIO, Mapping[str, str], str] | None = None,
     ) -> Any:
-        """Return the JSON of an answer to `body` as JSON, or to `upload`: a file's name, the file, other fields."""
+        """Return the JSON of an answer to `body` as JSON, or to `upload`, what an `Upload` takes."""
         with self._answer(method, path, Upload(*upload) if upload else body, params) as answer:
             text = answer.read()
         return json.loads(text) if text else None

@@ -37,7 +37,7 @@ def register(commands: "Commands[Parser]") -> None:
 def import_document(context: Context, given: Namespace) -> None:
     """Import a document."""
     with opened(context, given.path) as file:
-        upload = (given.path.name, file, {"modelName": given.model})
+        upload = (given.path.name, file, {"modelName": given.model}, "application/octet-stream")
         document = context.api.call("POST", "/importDocument", upload=upload)
     with context.output.hints.status(f"reading {given.path.name}") if context.output.terminal else nullcontext():
         while document["status"] == "in_progress":

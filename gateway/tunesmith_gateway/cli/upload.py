@@ -9,9 +9,9 @@ _CHUNK = 1 << 16
 
 
 class Upload:
-    """The form that holds `file` under the name `filename`, and `fields`."""
+    """The form that holds `file` under the name `filename` as `content_type`, and `fields`."""
 
-    def __init__(self, filename: str, file: BinaryIO, fields: Mapping[str, str]) -> None:
+    def __init__(self, filename: str, file: BinaryIO, fields: Mapping[str, str], content_type: str) -> None:
         boundary = secrets.token_hex(16)
         before = [
             f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(name)}"\r\n\r\n{value}\r\n'
@@ -19,7 +19,7 @@ class Upload:
         ]
         before.append(
             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{_quoted(filename)}"\r\n'
-            "Content-Type: application/octet-stream\r\n\r\n"
+            f"Content-Type: {content_type}\r\n\r\n"
         )
         self._before = "".join(before).encode()
         self._after = f"\r\n--{boundary}--\r\n".encode()

@@ -1,0 +1,111 @@
+"""Both embedders give the same vectors, and one rule decides between them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tunesmith_rag import embed_onnx
+from tunesmith_rag.embed import OllamaEmbedder
+from tunesmith_rag.embed_choice import ChosenEmbedder, Way
+from tunesmith_rag.embed_onnx import OnnxEmbedder
+from tunesmith_rag.pdf import read_pages
+from tunesmith_shared.errors import UpstreamFailed
+from tunesmith_shared.testing import Platform
+
+HANDBOOK = Path(__file__).resolve().parents[2] / "examples" / "handbook.pdf"
+ODD = [
+    "x",
+    "The quick brown fox, jumps! 12345.678",
+    "naïve façade, ünïcödé",
+    "数字と漢字 中文",
+    "Привет мир",
+    "a\tb\nc",
+]
+PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module")
+async def here() -> AsyncIterator[OnnxEmbedder]:
+    embedder = OnnxEmbedder(256, 8, 0)
+    yield embedder
+    await embedder.close()
+
+
+@pytest.fixture(scope="module")
+async def server(engine_platform: Platform) -> AsyncIterator[OllamaEmbedder]:
+    embedder = OllamaEmbedder(engine_platform.services["engine"].url, 256)
+    yield embedder
+    await embedder.close()
+
+
+async def test_the_vectors_are_those_of_the_model_server(here: OnnxEmbedder, server: OllamaEmbedder) -> None:
+    pages = [page.text for page in read_pages(HANDBOOK, 100)]
+    texts = [*ODD, *(text[:500] for text in pages), *(text[-90:] for text in pages)]
+    one, other = [np.array(await embedder.embed("all-minilm", texts, PATIENCE)) for embedder in (here, server)]
+    assert np.linalg.norm(one, axis=1) == pytest.approx(1, abs=1e-5)
+    assert (one * other).sum(axis=1).min() > 0.999
+
+
+async def test_both_say_the_same_of_the_model(here: OnnxEmbedder, server: OllamaEmbedder) -> None:
+    one, other = [await embedder.model("all-minilm", PATIENCE) for embedder in (here, server)]
+    assert (one.name, one.max_tokens) == (other.name, other.max_tokens)
+    assert [one.count(text) for text in ODD] == [other.count(text) for text in ODD]
+
+
+async def test_a_vector_does_not_depend_on_the_texts_beside_it(here: OnnxEmbedder) -> None:
+    texts = ["short", "a text that is somewhat longer than the others " * 4, "of middle length, no more"] * 5
+    together = np.array(await here.embed("all-minilm", texts, PATIENCE))
+    alone = np.array([(await here.embed("all-minilm", [text], PATIENCE))[0] for text in texts[:3]])
+    assert np.abs(together - np.tile(alone, (5, 1))).max() < 1e-5
+
+
+async def test_no_text_is_cut(here: OnnxEmbedder) -> None:
+    with pytest.raises(UpstreamFailed, match="has 302 tokens, and all-minilm takes 256"):
+        await here.embed("all-minilm", ["why " * 300], PATIENCE)
+
+
+class Counting:
+    """A model server that only says whether it has a GPU, and counts what it is asked to embed."""
+
+    def __init__(self, vram: int | None) -> None:
+        self.embedded = 0
+        self._vram = vram
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/api/ps":
+            if self._vram is None:
+                raise httpx.ConnectError("nobody there")
+            return httpx.Response(200, json={"models": [{"name": "chat", "size_vram": self._vram}]})
+        self.embedded += 1
+        return httpx.Response(200, json={"embeddings": [[1.0, 0.0]]})
+
+
+@pytest.mark.parametrize(
+    ("way", "name", "vram", "at_server"),
+    [
+        ("auto", "all-minilm", 0, False),
+        ("auto", "all-minilm", None, False),
+        ("auto", "all-minilm", 10**9, True),
+        ("onnx", "all-minilm", 10**9, False),
+        ("ollama", "all-minilm", 0, True),
+        ("onnx", "nomic-embed-text", 0, True),
+    ],
+)
+async def test_who_embeds(here: OnnxEmbedder, way: Way, name: str, vram: int | None, at_server: bool) -> None:
+    fake = Counting(vram)
+    server = OllamaEmbedder("http://server", 256)
+    server._client._client = httpx.AsyncClient(transport=httpx.MockTransport(fake.answer), base_url="http://server")
+    (vector,) = await ChosenEmbedder(way, here, server).embed(name, ["hello"], 0)
+    assert (fake.embedded, len(vector)) == ((1, 2) if at_server else (0, 384))
+
+
+async def test_without_the_package_the_model_server_embeds(monkeypatch: pytest.MonkeyPatch, here: OnnxEmbedder) -> None:
+    monkeypatch.setattr(embed_onnx, "packaged", lambda _: None)
+    fake = Counting(0)
+    server = OllamaEmbedder("http://server", 256)
+    server._client._client = httpx.AsyncClient(transport=httpx.MockTransport(fake.answer), base_url="http://server")
+    await ChosenEmbedder("onnx", here, server).embed("all-minilm", ["hello"], 0)
+    assert fake.embedded == 1
