@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from tunesmith_gateway.authentication import Authenticate
 from tunesmith_gateway.batches.admission import Admission
 from tunesmith_gateway.batches.answering import LineAnswerer
 from tunesmith_gateway.batches.checking import InputChecker
@@ -42,6 +43,7 @@ from tunesmith_gateway.idempotent_routes import IdempotentRoutes
 from tunesmith_gateway.keys import KeyService
 from tunesmith_gateway.limits import GenerationQueue, Limiter, Limits
 from tunesmith_gateway.models import ModelService
+from tunesmith_gateway.plain_paths import PlainPaths
 from tunesmith_gateway.sessions import SessionService
 from tunesmith_gateway.settings import GatewaySettings
 from tunesmith_gateway.upstream import Upstream
@@ -100,6 +102,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
             "finetune-worker": lambda app: app.state.services.worker.check("/health"),
         },
         middleware=[
+            Middleware(Authenticate),
+            Middleware(PlainPaths),
             Middleware(BodyLimit, limit=settings.body_limit_mb * _MIB, upload_limit=settings.upload_limit_mb * _MIB),
             Middleware(IdempotentRoutes),
         ],

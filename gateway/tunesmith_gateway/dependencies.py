@@ -7,12 +7,13 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from tunesmith_gateway.authentication import caller_of
 from tunesmith_gateway.chat import ChatService
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import DocumentService
 from tunesmith_gateway.files import FileService
 from tunesmith_gateway.idempotency import IdempotencyService
-from tunesmith_gateway.keys import Caller, KeyService, bearer
+from tunesmith_gateway.keys import Caller, KeyService
 from tunesmith_gateway.limits import GenerationQueue, Limiter
 from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.sessions import SessionService
@@ -20,7 +21,7 @@ from tunesmith_gateway.settings import GatewaySettings
 from tunesmith_gateway.upstream import Upstream
 from tunesmith_gateway.usage import spending
 from tunesmith_shared.database import Database
-from tunesmith_shared.errors import Forbidden, Unauthorized
+from tunesmith_shared.errors import Forbidden
 
 
 @dataclass(frozen=True)
@@ -50,16 +51,9 @@ async def _services(request: Request) -> Services:  # async: another function wo
 GatewayServices = Annotated[Services, Depends(_services)]
 
 
-async def authenticated(request: Request, scopes: frozenset[str]) -> Caller:
-    """Return who sent a request, and count it. Raises `Unauthorized`, `Forbidden` when its key has none of `scopes`,
-    and `TooManyRequests`.
-    """
-    services: Services = request.app.state.services
-    secret = bearer(request.headers.get("authorization", ""))
-    if not secret:
-        raise Unauthorized("An API key is needed: send it as 'Authorization: Bearer <key>'.")
-    caller = await services.keys.verify(secret)
-    services.limiter.count_request(caller.key_id, caller.limits)
+def permitted(request: Request, scopes: frozenset[str]) -> Caller:
+    """Return who sent a request. Raises `Forbidden` when the key has none of `scopes`."""
+    caller = caller_of(request.scope)
     if caller.scopes.isdisjoint(scopes):
         needed = " or ".join(f"'{scope}'" for scope in sorted(scopes - {"admin"}) or ["admin"])
         raise Forbidden(f"This needs an API key with the scope {needed}.", code="missing_scope")
@@ -71,7 +65,7 @@ def require(*scopes: str) -> object:
     accepted = frozenset((*scopes, "admin"))
 
     async def check(request: Request) -> Caller:
-        return await authenticated(request, accepted)
+        return permitted(request, accepted)
 
     return Depends(check)
 
@@ -85,7 +79,7 @@ async def _generating(request: Request) -> AsyncIterator[Caller]:
 
     One dependency, not a chain of them: the framework's way from one to the next costs more than what they do.
     """
-    caller = await authenticated(request, _CHAT)
+    caller = permitted(request, _CHAT)
     services: Services = request.app.state.services
     services.queue.refuse_when_full()  # before a body is read that nobody has room for
     spent = services.limiter.begin(caller.key_id, caller.limits)

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import UploadFile
 
 from tunesmith_gateway.citations import Chunk
-from tunesmith_gateway.files import FileService
+from tunesmith_gateway.files import FileService, checked_filename
 from tunesmith_gateway.upstream import Upstream
 from tunesmith_shared.errors import BadRequest, NotFound
 
@@ -63,6 +63,7 @@ class DocumentService:
 
     async def delete(self, owner: str, model: str, name: str) -> list[str]:
         """Remove the document of this name (or file id) and return the ids of its files. Raises `NotFound`."""
+        checked_filename(name)
         store = await self._store(owner, model)
         documents = await self._documents(owner, store) if store else []
         named = [document for document in documents if name in (document["filename"], document["id"])]
@@ -81,6 +82,8 @@ class DocumentService:
         self, owner: str, model: str, names: list[str], question: str, how: Retrieval
     ) -> list[Chunk]:
         """Return the chunks of the named documents of `model` that answer `question`, best first."""
+        for name in names:
+            checked_filename(name)
         store = await self._store(owner, model)
         documents = await self._documents(owner, store) if store else []
         wanted = set()
