@@ -23,11 +23,12 @@ class BodyLimit:
         multipart = headers.get(b"content-type", b"").startswith(b"multipart/")
         limit = self._upload_limit if multipart else self._limit
         error = TooLarge(f"The request is larger than the limit of {limit // 2**20} MiB.")
+        refusal = JSONResponse(openai_body(error), status_code=error.status)
         declared = headers.get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > limit:
-            await JSONResponse(openai_body(error), status_code=error.status)(scope, receive, send)
+            await refusal(scope, receive, send)
             return
-        received = 0
+        received, answered = 0, False
 
         async def counted() -> Message:
             nonlocal received
@@ -37,4 +38,13 @@ class BodyLimit:
                 raise error
             return message
 
-        await self.app(scope, counted, send)
+        async def send_or_refuse(message: Message) -> None:
+            """Say that the body was too large where the framework would say that it could not be parsed."""
+            nonlocal answered
+            if received <= limit:
+                await send(message)
+            elif not answered:
+                answered = True
+                await refusal(scope, receive, send)
+
+        await self.app(scope, counted, send_or_refuse)
