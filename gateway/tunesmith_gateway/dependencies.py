@@ -15,6 +15,7 @@ from tunesmith_gateway.files import FileService
 from tunesmith_gateway.idempotency import IdempotencyService
 from tunesmith_gateway.keys import Caller, KeyService
 from tunesmith_gateway.limits import GenerationQueue, Limiter
+from tunesmith_gateway.measures import Measure
 from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.sessions import SessionService
 from tunesmith_gateway.settings import GatewaySettings
@@ -82,7 +83,7 @@ async def _generating(request: Request) -> AsyncIterator[Caller]:
     caller = permitted(request, _CHAT)
     services: Services = request.app.state.services
     services.queue.refuse_when_full()  # before a body is read that nobody has room for
-    spent = services.limiter.begin(caller.key_id, caller.limits)
+    spent, measure = services.limiter.begin(caller.key_id, caller.limits), Measure()
     spending.set(spent)
     try:
         if services.queue.would_wait:
@@ -90,9 +91,11 @@ async def _generating(request: Request) -> AsyncIterator[Caller]:
             await while_connected(request, services.queue.enter())
         else:
             await services.queue.enter()
+        measure.begins()
         try:
             yield caller
         finally:
+            measure.ended(request.scope, spent)
             services.queue.leave()
             if _HELD in request.scope:
                 await request.scope[_HELD].aclose()
