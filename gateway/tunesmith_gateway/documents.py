@@ -14,6 +14,7 @@ from tunesmith_gateway.citations import Chunk
 from tunesmith_gateway.files import FileService, checked_filename
 from tunesmith_gateway.upstream import Upstream
 from tunesmith_shared.errors import BadRequest, NotFound
+from tunesmith_shared.tracing import span
 
 Json = dict[str, Any]
 
@@ -105,7 +106,9 @@ class DocumentService:
             body["rewrite_model"] = how.rewrite_model
         if file_ids:
             body["filters"] = {"type": "in", "key": "file_id", "value": sorted(file_ids)}
-        page = await self._rag.call("POST", f"/v1/vector_stores/{store}/search", owner=owner, body=body)
+        with span("retrieval", {"tunesmith.chunks_wanted": how.k, "tunesmith.queries": how.queries}) as searched:
+            page = await self._rag.call("POST", f"/v1/vector_stores/{store}/search", owner=owner, body=body)
+            searched.set_attribute("tunesmith.chunks_found", len(page["data"]))
         return [
             Chunk(
                 file_id=found["file_id"],

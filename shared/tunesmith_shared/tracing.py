@@ -8,6 +8,7 @@ wrote, and no keys. The framework's own instrumentation stays off: it would reco
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpx
 from opentelemetry import context as current
@@ -122,7 +123,7 @@ def call(name: str, values: Values, headers: MutableMapping[str, str]) -> Span |
     return one
 
 
-def http_hooks() -> dict[str, object]:
+def http_hooks() -> dict[str, Any]:
     """Return the argument for an httpx client (also inside Ollama's) that hands traces on; none when tracing is off."""
     return {} if _state.provider is None else {"event_hooks": {"request": [_hand_on]}}
 
