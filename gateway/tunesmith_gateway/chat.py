@@ -1,23 +1,24 @@
 """One turn of a chat: history and document excerpts around a question, the model's answer, citations, and the record.
 
 The plain routes generate over Ollama's native API, which knows every option of llama.cpp; the OpenAI routes use
-`prepare`, `cite` and `remember` around a relay to Ollama's `/v1`.
+`prepare`, `cite` and `remember` around a relay to the backend's `/v1`.
 """
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 import orjson
 
+from tunesmith_gateway.answers import Answer
+from tunesmith_gateway.backends.table import BackendTable
 from tunesmith_gateway.citations import Chunk, Citation, cite
 from tunesmith_gateway.context import ContextFitter, Prompt, shares
 from tunesmith_gateway.documents import DocumentService, Retrieval
 from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.prompts import grounded
 from tunesmith_gateway.sessions import Said, SessionService
-from tunesmith_gateway.upstream import Upstream, answered_error, connection_error
+from tunesmith_gateway.upstream import Outgoing, answered_error
 from tunesmith_gateway.usage import count
 from tunesmith_shared.errors import BadRequest, TunesmithError, UpstreamFailed
 from tunesmith_shared.tables import Message
@@ -90,10 +91,10 @@ class ChatService:
     """Turns: what goes before the model, and what follows."""
 
     def __init__(
-        self, ollama: Upstream, models: ModelService, sessions: SessionService, documents: DocumentService
+        self, backends: BackendTable, models: ModelService, sessions: SessionService, documents: DocumentService
     ) -> None:
-        self._ollama = ollama
-        self._fitter = ContextFitter(ollama)
+        self._backends = backends
+        self._fitter = ContextFitter(backends)
         self._models = models
         self._sessions = sessions
         self._documents = documents
@@ -140,31 +141,25 @@ class ChatService:
             "truncate": False,
         }
         pieces: list[str] = []
-        try:
-            async with self._ollama.session.post(
-                f"{self._ollama.url}/api/chat",
-                data=orjson.dumps(body),
-                headers={**self._ollama.for_owner(turn.question.owner), "content-type": "application/json"},
-            ) as answer:
-                if answer.status >= 400:
-                    raise await self._refused(turn, answer)
-                async for line in answer.content:
-                    part = _part(line)
-                    if piece := part["message"]["content"]:
-                        pieces.append(piece)
-                        yield piece
-                    if part["done"]:
-                        count(part)
-                        yield Generated("".join(pieces), part.get("prompt_eval_count", 0), part.get("eval_count", 0))
-                        return
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise connection_error("model server", error) from error
+        route = self._backends.route(turn.model)
+        with await route.send(Outgoing("POST", "/api/chat", turn.question.owner, body=body)) as answer:
+            if answer.status >= 400:
+                raise await self._refused(turn, route.name, answer)
+            while line := await answer.line():
+                part = _part(line)
+                if piece := part["message"]["content"]:
+                    pieces.append(piece)
+                    yield piece
+                if part["done"]:
+                    count(part)
+                    yield Generated("".join(pieces), part.get("prompt_eval_count", 0), part.get("eval_count", 0))
+                    return
         raise UpstreamFailed("The model's process ended before the answer was whole. Send the request again.")
 
-    async def _refused(self, turn: Turn, answer: aiohttp.ClientResponse) -> TunesmithError:
+    async def _refused(self, turn: Turn, name: str, answer: Answer) -> TunesmithError:
         if answer.status == 404:
             return await self._models.unknown(turn.question.owner, turn.model)
-        return answered_error("model server", answer.status, await answer.read(), answer.headers.get("retry-after"))
+        return answered_error(name, answer.status, await answer.read(), answer.headers.get("retry-after"))
 
     async def _find(self, question: Question) -> list[Chunk]:
         asked, how = text_of(question.messages[-1]), question.retrieval

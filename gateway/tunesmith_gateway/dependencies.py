@@ -8,6 +8,7 @@ from typing import Annotated, cast
 from fastapi import Depends, Request
 
 from tunesmith_gateway.authentication import caller_of
+from tunesmith_gateway.backends.table import BackendTable
 from tunesmith_gateway.chat import ChatService
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import DocumentService
@@ -40,7 +41,7 @@ class Services:
     queue: GenerationQueue
     sessions: SessionService
     chat: ChatService
-    ollama: Upstream
+    backends: BackendTable
     rag: Upstream
     worker: Upstream
 

@@ -44,10 +44,12 @@ def create_service(
     routers: Iterable[APIRouter],
     *,
     checks: Mapping[str, Check],
+    details: Mapping[str, Check] | None = None,
     middleware: Sequence[Middleware] = (),
 ) -> FastAPI:
     """Return an application with `routers`, `/health`, `/metrics`, request ids, logs, and errors in the public shapes.
 
+    Every one of `checks` must succeed for `/health` to be well; `details` are shown beside them and decide nothing.
     `middleware` is the service's own, outermost first; request ids and logs are around it.
     `app.state.settings` holds the settings; `lifespan` puts what it opens on `app.state` too and closes it in order.
     """
@@ -61,7 +63,7 @@ def create_service(
     app.add_exception_handler(RequestValidationError, _show_validation)
     app.add_exception_handler(HTTPException, _show_http_exception)
     app.add_exception_handler(Exception, _show_unexpected)
-    app.include_router(_operations(checks))
+    app.include_router(_operations(checks, details or {}))
     for router in routers:
         app.include_router(router)
     return app
@@ -115,15 +117,16 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _operations(checks: Mapping[str, Check]) -> APIRouter:
+def _operations(checks: Mapping[str, Check], details: Mapping[str, Check]) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/health")
     async def health(request: Request) -> JSONResponse:
         """Say whether this service can serve: 200 when every dependency answers, 503 otherwise or while stopping."""
-        outcomes = await asyncio.gather(*(_run_check(request.app, check) for check in checks.values()))
-        states = dict(zip(checks, outcomes, strict=True))
-        well = all(state == "OK" for state in states.values()) and not request.app.state.draining
+        shown = {**checks, **details}
+        outcomes = await asyncio.gather(*(_run_check(request.app, check) for check in shown.values()))
+        states = dict(zip(shown, outcomes, strict=True))
+        well = all(states[name] == "OK" for name in checks) and not request.app.state.draining
         status = "OK" if well else "STOPPING" if request.app.state.draining else "UNAVAILABLE"
         return JSONResponse({"status": status, "dependencies": states}, status_code=200 if well else 503)
 

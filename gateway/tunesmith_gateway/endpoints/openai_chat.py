@@ -1,6 +1,6 @@
 """OpenAI's dialect: chat completions.
 
-A request without our extensions is relayed to Ollama's `/v1`, its bytes untouched. One with `session_id`, `documents`
+A request without our extensions is relayed to a backend, its bytes untouched. One with `session_id`, `documents`
 or `vector_store_ids` gets history and excerpts put before the model, and citations and the session behind the answer;
 `self_consistency` puts several samples in the model's place.
 """
@@ -19,7 +19,7 @@ from tunesmith_gateway.chat import Generated, Question, Turn
 from tunesmith_gateway.dependencies import GatewayServices, Generator, Services, held
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import Retrieval
-from tunesmith_gateway.endpoints.v1 import completed, generate, model_of, number_of_choices, read_json
+from tunesmith_gateway.endpoints.v1 import generate, model_of, number_of_choices, read_json
 from tunesmith_gateway.sampling import consistent_answer, in_chunks
 from tunesmith_gateway.self_consistency import SelfConsistency
 from tunesmith_gateway.sessions import checked_session_id
@@ -100,8 +100,7 @@ async def _prepare(
         await until_sent.enter_async_context(services.sessions.turn(question.owner, question.session_id))
     turn = await services.chat.prepare(question)
     plain = {key: value for key, value in body.items() if key not in _EXTENSIONS}
-    plain |= {"messages": turn.messages, "truncate": False}
-    return turn, completed(plain, await services.models.sampling(turn.model))
+    return turn, plain | {"messages": turn.messages, "truncate": False}
 
 
 async def _question(services: Services, owner: str, body: dict[str, Any], extensions: Extensions) -> Question:
@@ -128,7 +127,7 @@ async def _whole(
 ) -> dict[str, Any]:
     async def ask(one: dict[str, Any]) -> dict[str, Any]:
         path, owner = "/v1/chat/completions", turn.question.owner
-        answer: dict[str, Any] = await services.ollama.call("POST", path, owner=owner, body=one)
+        answer: dict[str, Any] = await services.backends.route(turn.model).call("POST", path, owner=owner, body=one)
         return answer
 
     answer = await (ask(body) if consistency is None else consistent_answer(ask, body, consistency))
@@ -148,7 +147,8 @@ async def _streamed(services: Services, turn: Turn, body: dict[str, Any]) -> Asy
     pieces: list[str] = []
     last: dict[str, Any] = {}
     usage: dict[str, Any] = {}
-    events = read_events(services.ollama, "/v1/chat/completions", turn.question.owner, body, usage)
+    route = services.backends.route(turn.model)
+    events = read_events(route, "/v1/chat/completions", turn.question.owner, body, usage)
     try:
         async for content in events:
             last = orjson.loads(content)

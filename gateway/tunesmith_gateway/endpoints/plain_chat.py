@@ -107,7 +107,7 @@ async def embeddings(wanted: EmbeddingRequest, services: GatewayServices, caller
     """Embed a text."""
     model = await services.models.require(caller.owner, wanted.model)
     body = {"model": model, "input": wanted.text, "truncate": False}
-    answer = await services.ollama.call("POST", "/api/embed", owner=caller.owner, body=body)
+    answer = await services.backends.route(model).call("POST", "/api/embed", owner=caller.owner, body=body)
     return {"embedding": answer["embeddings"][0], "model": model}
 
 
