@@ -100,7 +100,7 @@ async def test_a_request_is_one_trace_through_every_service(traced: Platform, co
         assert (request.parent_span_id.hex(), backend.parent_span_id) == (PARENT, request.span_id)
         assert collector.shown == [f"00-{TRACE}-{backend.span_id.hex()}-01"]
         assert [event.name for event in request.events] == ["first token"]
-        assert [event.name for event in backend.events] == ["first token"]
+        assert [event.name for event in backend.events] == ["first byte"]
         assert attributes(request)["http.response.status_code"] == 200
         assert attributes(request)["tunesmith.request_id"] == "traced-one"
         assert request.start_time_unix_nano <= backend.start_time_unix_nano < backend.end_time_unix_nano

@@ -135,7 +135,7 @@ def checked_session_id(session_id: str | None) -> str:
     """Return a usable session id: the given one, or a new one. Raises `BadRequest` for one that is no name."""
     if session_id is None:
         return new_id("session")
-    if not _ID.fullmatch(session_id):
+    if not isinstance(session_id, str) or not _ID.fullmatch(session_id):
         raise BadRequest(
             "A session id has up to 128 letters, digits, '.', '_' and '-', and starts with a letter or digit.",
             param="session_id",

@@ -24,6 +24,7 @@ from tunesmith_shared.settings import ServiceSettings
 Values = Mapping[str, str | int | float]
 
 FIRST_TOKEN = "first token"  # noqa: S105 - an event's name
+FIRST_BYTE = "first byte"
 _STREAMS = (b"text/event-stream", b"application/x-ndjson")
 _POLLED = ("/health", "/metrics", "/api/version")
 _TRACER = "tunesmith"
