@@ -18,6 +18,7 @@ from .scripted import until
 MARKER = "vermilion-ocarina"
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = "b7ad6b7169203331"
+CHATTED = ("tunesmith-gateway", "POST /v1/chat/completions")
 CHAT = {"model": "m", "messages": [{"role": "user", "content": MARKER}]}
 
 
@@ -48,6 +49,9 @@ class Collector:
         await response.write(b'data: {"choices": [{"delta": {"content": "' + MARKER.encode() + b'"}}]}\n\n')
         await response.write(b"data: [DONE]\n\n")
         return response
+
+    def span(self, span_id: str) -> Span | None:
+        return next((span for _, span in self.spans if span.span_id.hex() == span_id), None)
 
     def of(self, trace: str) -> dict[tuple[str, str], Span]:
         """The spans of a trace by service and name."""
@@ -93,12 +97,14 @@ async def test_a_request_is_one_trace_through_every_service(traced: Platform, co
     }
     async with httpx.AsyncClient(base_url=traced.url, headers=headers, timeout=60) as client:
         assert (await client.post("/v1/chat/completions", json={**CHAT, "stream": True})).status_code == 200
-        await until(lambda: len(collector.of(TRACE)) == 2, "the request and the call of the backend")
+        shown = str(collector.shown[0]).split("-")
+        await until(lambda: collector.span(shown[2]), "the call of the backend")
+        await until(lambda: CHATTED in collector.of(TRACE), "the request")
         spans = collector.of(TRACE)
-        request = spans["tunesmith-gateway", "POST /v1/chat/completions"]
-        backend = spans["tunesmith-gateway", "call model server"]
+        request, backend = spans[CHATTED], collector.span(shown[2])
+        assert backend is not None
         assert (request.parent_span_id.hex(), backend.parent_span_id) == (PARENT, request.span_id)
-        assert collector.shown == [f"00-{TRACE}-{backend.span_id.hex()}-01"]
+        assert shown[1] == TRACE
         assert [event.name for event in request.events] == ["first token"]
         assert [event.name for event in backend.events] == ["first byte"]
         assert attributes(request)["http.response.status_code"] == 200
