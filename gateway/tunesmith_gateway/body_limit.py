@@ -22,10 +22,13 @@ class BodyLimit:
         headers = dict(scope["headers"])
         multipart = headers.get(b"content-type", b"").startswith(b"multipart/")
         limit = self._upload_limit if multipart else self._limit
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) <= limit:  # the server takes no more than what is declared
+            await self.app(scope, receive, send)
+            return
         error = TooLarge(f"The request is larger than the limit of {limit // 2**20} MiB.")
         refusal = JSONResponse(openai_body(error), status_code=error.status)
-        declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit:
+        if declared:
             await refusal(scope, receive, send)
             return
         received, answered = 0, False

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tunesmith_shared.errors import BadRequest, render
 
-_PART = re.compile(r"(?![-.])[^\x00-\x1f\x7f/\\;?#%]+")
+_PATH = re.compile(r"(/(?![-.])[^\x00-\x1f\x7f/\\;?#%]+)*/?")
 
 
 class PlainPaths:
@@ -32,4 +32,4 @@ class PlainPaths:
 
 def is_plain(path: str) -> bool:
     """Return whether every part of a decoded path can be a name; one slash may end it."""
-    return path == "/" or all(map(_PART.fullmatch, path.removeprefix("/").removesuffix("/").split("/")))
+    return _PATH.fullmatch(path) is not None
