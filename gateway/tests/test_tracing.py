@@ -40,6 +40,10 @@ class Collector:
             self.spans += [(service, span) for scope in resource.scope_spans for span in scope.spans]
         return web.Response(content_type="application/x-protobuf")
 
+    async def tags(self, _request: web.Request) -> web.Response:
+        model = {"name": "m:latest", "size": 1, "details": {}, "modified_at": "2026-01-01T00:00:00Z"}
+        return web.json_response({"models": [model]})
+
     async def chat(self, request: web.Request) -> web.StreamResponse:
         self.shown.append(request.headers.get("traceparent"))
         if not (await request.json()).get("stream"):
@@ -62,6 +66,7 @@ class Collector:
 async def collector() -> AsyncIterator[Collector]:
     collector, app = Collector(), web.Application()
     app.router.add_post("/v1/traces", collector.collect)
+    app.router.add_get("/api/tags", collector.tags)
     app.router.add_post("/v1/chat/completions", collector.chat)
     runner = web.AppRunner(app)
     await runner.setup()
