@@ -4,11 +4,13 @@ In plain ASGI and ahead of the routes, since a framework that fills in a handler
 looks at the key: whoever has none could fill the disk with uploads.
 """
 
+from sqlalchemy.exc import DBAPIError
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tunesmith_gateway.keys import Caller, KeyService, bearer
 from tunesmith_gateway.limits import Limiter
+from tunesmith_shared.database import failure
 from tunesmith_shared.errors import TunesmithError, Unauthorized, render
 
 OPEN_PATHS = frozenset(("/health", "/docs", "/docs/oauth2-redirect", "/redoc", "/openapi.json"))
@@ -30,8 +32,11 @@ class Authenticate:
             return
         try:
             scope[_CALLER] = await _identified(scope)
-        except TunesmithError as error:
-            status, body, headers = render(error, scope["path"])
+        except (TunesmithError, DBAPIError) as error:
+            shown = failure(error) if isinstance(error, DBAPIError) else error
+            if shown is None:
+                raise
+            status, body, headers = render(shown, scope["path"])
             await JSONResponse(body, status_code=status, headers=headers)(scope, receive, send)
             return
         await self.app(scope, receive, send)
