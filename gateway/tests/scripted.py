@@ -69,7 +69,7 @@ class ScriptedOllama:
         if path == "/v1/embeddings":
             return {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [1.0]}]}
         if path == "/api/chat":
-            message = {"role": "assistant", "content": self.reply({**body, **body["options"]})}
+            message = {"role": "assistant", "content": self.reply({**body, **body.get("options", {})})}
             return {"message": message, "done": True, "prompt_eval_count": 10, "eval_count": 3}
         count = body.get("n", 1) if self.takes_n else 1
         replies = [self.reply({**body, "seed": body["seed"] + index} if count > 1 else body) for index in range(count)]
