@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from tunesmith_finetune import endpoints, workflow
-from tunesmith_finetune.base_models import BaseModelStore
+from tunesmith_finetune.base_store import BaseModelStore
 from tunesmith_finetune.llama_cpp import Toolbox
 from tunesmith_finetune.pipeline import Pipeline
 from tunesmith_finetune.processes import Limits
@@ -40,7 +40,9 @@ def create_app(settings: WorkerSettings) -> FastAPI:
                 settings=settings,
                 jobs=JobRepository(database),
                 files=FileStore(settings.files_path),
-                bases=BaseModelStore(settings.cache_dir, limits),
+                bases=BaseModelStore(
+                    settings.cache_dir, limits, settings.base_models_path, settings.allowed_hub_models
+                ),
                 toolbox=toolbox,
                 publisher=publisher,
             )
