@@ -19,7 +19,7 @@ async def test_work_goes_on_when_the_database_is_back(tmp_path: Path) -> None:
         calls += 1
         try:
             async with database.session() as session:
-                return (await session.execute(text("SELECT 7"))).scalar_one()
+                return int((await session.execute(text("SELECT 7"))).scalar_one())
         except OperationalError:
             refused.set()
             raise
