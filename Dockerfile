@@ -25,9 +25,14 @@ FROM packages AS gateway-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes -r requirements/gateway.lock
 
+# Without what no service uses: test data, ONNX Runtime's library for C (Python's module has its own), and the bytecode
+# of modules that are never imported (the image below makes the others').
 FROM packages AS rag-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes -r requirements/rag.lock
+    python -m pip --python /opt/venv/bin/python install --quiet --no-compile --no-deps --require-hashes \
+        -r requirements/rag.lock \
+    && cd /opt/venv/lib/python3.11/site-packages \
+    && rm -rf onnx/backend/test onnxruntime/capi/libonnxruntime.so.* numpy/*/tests numpy/tests
 
 FROM packages AS engine-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -123,7 +128,8 @@ FROM runtime AS rag-service
 COPY --from=rag-packages /opt/venv /opt/venv
 COPY shared/tunesmith_shared /opt/venv/lib/python3.11/site-packages/tunesmith_shared
 COPY rag-service/tunesmith_rag /opt/venv/lib/python3.11/site-packages/tunesmith_rag
-RUN python -m compileall -q /opt/venv/lib/python3.11/site-packages/tunesmith_*
+RUN python -m compileall -q /opt/venv/lib/python3.11/site-packages/tunesmith_* \
+    && python -c 'import tunesmith_rag.app, tunesmith_rag.parse_child'
 ENV TUNESMITH_RAG_HOST=0.0.0.0 TUNESMITH_RAG_PORT=8001
 USER 10001:10001
 EXPOSE 8001

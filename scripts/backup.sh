@@ -4,6 +4,7 @@
 # The platform keeps running, embedded (data/, or TUNESMITH_DATA_DIR) and in Compose: its services stand still while the
 # copy is made, so that all parts are of one moment, and requests wait meanwhile. What a database was about to write
 # then, it finishes or undoes after a restore, as after a power cut.
+# Base models from the hub are left out: scripts/load_base_model.py loads the same ones again.
 # An embedded backup has the platform's own keys in it; those in .env are not. Keep it as safe as the data itself.
 set -eu
 . "$(dirname "$0")/stores.sh"
@@ -45,7 +46,7 @@ else
     else
         embedded_is_stopped
     fi
-    tar -C "$data" --exclude ./platform.pid -cf "$draft/data.tar" .
+    tar -C "$data" --exclude ./platform.pid --exclude ./base-models -cf "$draft/data.tar" .
     release
 fi
 

@@ -18,8 +18,10 @@ from compose_stack import containers, docker, require
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 INNER_PORTS = {5432, 8000, 8001, 8002, 11434}
-ROOT_IS_NEEDED = {("postgres", "docker-init"), ("postgres", "pg_isready")}
+ROOT_IS_NEEDED = {("postgres", "pg_isready")}
 """PostgreSQL's image starts as root to become another user; Docker runs its health check as who it started as."""
+KILLED, BROKEN = 137, 1
+"""Exit codes: of what did not stop within its grace period, and of what could not stop by itself."""
 WAY_OUT = {"gateway"}
 """Who may be on a network with a way to the internet; Ollama's own image would be, too."""
 MODEL = "smollm2:135m"
@@ -95,7 +97,7 @@ def users() -> None:
 
 
 def confinement() -> None:
-    """Try from inside: write to the root file system, use capabilities, leave the network."""
+    """Try from inside to write to the root file system; look at capabilities, and at networks with a way out."""
     for service, container in containers().items():
 
         def inside(script: str, container: str = container["Id"]) -> str:
@@ -105,10 +107,21 @@ def confinement() -> None:
         require(not written, f"{service} wrote to its root file system")
         rights = int(inside("sed -n 's/^CapEff:[[:space:]]*//p' /proc/1/status"), 16)
         require(not rights or service == "postgres", f"{service} has the capabilities {rights:x}")
-        routes = inside("cut -f2 /proc/net/route")
-        leaves = "00000000" in routes.split()
+        networks = json.loads(docker("network", "inspect", *container["NetworkSettings"]["Networks"]))
+        leaves = any(not network["Internal"] for network in networks)
         require(leaves == (service in WAY_OUT), f"{service} {'has a' if leaves else 'has no'} way out of its networks")
-    print(f"no container writes to its root, and none but {', '.join(WAY_OUT)} has a route out")
+    print(f"no container writes to its root, and none but {', '.join(WAY_OUT)} is on a network with a way out")
+
+
+def stops() -> None:
+    """Stop the stack: every container must end by itself within its grace period."""
+    before, started = containers(), time.monotonic()
+    docker("compose", "stop")
+    seconds = time.monotonic() - started
+    for service, container in before.items():
+        code = int(docker("inspect", "--format", "{{.State.ExitCode}}", container["Id"]))
+        require(code not in (KILLED, BROKEN), f"{service} was stopped and ended with {code}")
+    print(f"stopped within {seconds:.0f} s, every container by itself")
 
 
 def cleaned() -> None:
@@ -203,6 +216,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "published": lambda: published(Path(sys.argv[2])),
     "users": users,
     "confinement": confinement,
+    "stops": stops,
     "cleaned": cleaned,
     "chat-survives": chat_survives,
     "training-survives": training_survives,

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts a backup of scripts/backup.sh in place of everything that the platform has now.
+# Puts a backup of scripts/backup.sh in place of everything that the platform has now, but for downloaded base models.
 #   scripts/restore.sh FOLDER          checks the backup and says what would be replaced
 #   scripts/restore.sh FOLDER --yes    replaces it
 # In Compose the stack must have been started once (docker compose up -d); its services are stopped meanwhile. Embedded,
@@ -49,7 +49,7 @@ else
     rm -rf "$draft"
     mkdir -p "$draft"
     tar -C "$draft" -xf "$folder/data.tar" || { rm -rf "$draft"; die "Nothing was changed."; }
-    find "$data" -mindepth 1 -maxdepth 1 ! -name .restore -exec rm -rf {} +
+    find "$data" -mindepth 1 -maxdepth 1 ! -name .restore ! -name base-models -exec rm -rf {} +
     find "$draft" -mindepth 1 -maxdepth 1 -exec mv {} "$data" \;
     rmdir "$draft"
 fi

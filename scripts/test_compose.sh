@@ -75,6 +75,10 @@ say "what is published, and who runs as root"
 say "the story, over HTTP from outside"
 "$python" -m pytest -q tests/test_story.py
 
+say "the download of base models starts, in a container of its own"
+docker compose run --rm base-model --help >"$scratch/help"
+head -1 "$scratch/help"
+
 say "the engine is killed in the middle of a chat"
 "$python" scripts/check_compose.py chat-survives
 
@@ -84,7 +88,8 @@ say "the worker is killed in the middle of a fine-tuning"
 say "a backup, restored into a fresh stack"
 "$python" scripts/check_compose.py answers >"$scratch/before"
 scripts/backup.sh "$scratch/backup"
-docker compose down --volumes --timeout 20 >/dev/null 2>&1
+"$python" scripts/check_compose.py stops
+docker compose down --volumes >/dev/null 2>&1
 docker compose up --detach --wait >/dev/null 2>&1
 scripts/restore.sh "$scratch/backup" --yes
 "$python" scripts/check_compose.py answers >"$scratch/after"

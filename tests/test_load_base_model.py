@@ -183,11 +183,25 @@ def test_what_is_no_safe_whole_model_is_refused_and_leaves_no_folder(
         assert not [path for path in tmp_path.glob("*/*") if not path.name.startswith(".")]
 
 
-def test_a_model_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
-    with serve(Hub({})) as hub:
-        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
-        command = [sys.executable, str(SCRIPT), "acme/nosuch", "--to", str(tmp_path)]
+def test_a_folder_that_cannot_be_written_is_a_sentence() -> None:
+    with serve(Hub(dict(GOOD))) as hub:
+        status, said = run(hub, Path("/sys/base-models"))
+        assert status == 1
+        assert said.startswith("/sys/base-models")
+        assert "cannot be written" in said
+
+
+@pytest.mark.parametrize(
+    ("repository", "key", "part"),
+    [("acme/nosuch", TOKEN, "The hub has no model acme/nosuch"), (REPOSITORY, "", "set HF_TOKEN to a token")],
+)
+def test_a_model_that_is_not_there_or_not_ours_is_a_sentence(
+    tmp_path: Path, repository: str, key: str, part: str
+) -> None:
+    with serve(Hub(dict(GOOD))) as hub:
+        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": key, "HF_HUB_OFFLINE": "0"}
+        command = [sys.executable, str(SCRIPT), repository, "--to", str(tmp_path)]
         answer = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
         assert answer.returncode == 1
-        assert "The hub has no model acme/nosuch" in answer.stderr
+        assert part in answer.stderr
         assert "Traceback" not in answer.stderr

@@ -133,6 +133,7 @@ def back_up_while_it_answers(platform: Running, folder: Path) -> None:
 @pytest.mark.timeout(900)
 def test_a_backup_of_a_running_platform_answers_the_same_from_an_empty_folder(tmp_path: Path) -> None:
     backup = tmp_path / "backup"
+    (tmp_path / "first" / "base-models" / "left-out").mkdir(parents=True)
     with running(tmp_path / "first") as platform:
         fill(platform)
         before = platform.answers()
@@ -154,8 +155,10 @@ def test_a_backup_of_a_running_platform_answers_the_same_from_an_empty_folder(tm
     second = Running(tmp_path / "second", {**first.environment, "TUNESMITH_DATA_DIR": str(tmp_path / "second")})
     status, said = second.script("restore.sh", str(backup))
     assert (status, "add --yes" in said, second.data.exists()) == (0, True, False)
+    (second.data / "base-models" / "kept").mkdir(parents=True)
     status, said = second.script("restore.sh", str(backup), "--yes")
     assert status == 0, said
+    assert [path.name for path in (second.data / "base-models").iterdir()] == ["kept"]
     with running(tmp_path / "second") as platform:
         assert platform.answers() == before
         assert documents(platform) == ["handbook.pdf"]

@@ -2,8 +2,9 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from tunesmith_engine.adapters import adapted
 from tunesmith_engine.durations import parse_duration
 from tunesmith_engine.memory import estimate_bytes
 from tunesmith_engine.models import Catalog, Model
@@ -86,7 +87,8 @@ class Inference:
     async def run(self, job: Job) -> AsyncIterator[LoadedModel]:
         """The job's model, loaded, for the time of the block."""
         async with self.scheduler.use(job.demand) as loaded:
-            yield loaded
+            own = adapted(loaded.process, job.demand.specification.adapter_paths)
+            yield replace(loaded, process=own)
 
     async def load(self, job: Job) -> None:
         """Load a model without asking it anything."""
@@ -119,5 +121,14 @@ def require_embedding(job: Job) -> None:
 def require_tools(job: Job) -> None:
     """Refuse tools where the model's template has no place for them. Raises BadRequest."""
     if "tools" not in job.model.capabilities:
-        name = job.model.name
-        raise BadRequest(f"{name.host}/{name.namespace}/{name.display} does not support tools", param="tools")
+        raise BadRequest(f"{_whole_name(job)} does not support tools", param="tools")
+
+
+def require_insert(job: Job) -> None:
+    """Refuse a suffix: it needs a Go template with a place for it, which is not rendered here. Raises BadRequest."""
+    raise BadRequest(f"{_whole_name(job)} does not support insert", param="suffix")
+
+
+def _whole_name(job: Job) -> str:
+    name = job.model.name
+    return f"{name.host}/{name.namespace}/{name.model}:{name.tag}"

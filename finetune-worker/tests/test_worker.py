@@ -147,6 +147,13 @@ def _check_report(worker: Worker, platform: Platform, job: dict[str, Any]) -> No
     assert report["sample"]["text"]
     assert "Q4_K_M" in stored[1].read_text(encoding="utf-8")
     assert stored[2].read_text(encoding="utf-8").startswith("step,train_loss,train_accuracy")
+    assert "<svg" in stored[3].read_text(encoding="utf-8")
+    assert stored[4].read_text(encoding="utf-8").startswith("---\nbase_model")
+    assert [check["passed"] for check in report["proof"]["checks"]] == [True, True, True]
+    assert set(report["proof"]["losses"]) == {"base", "adapter", "merged", "Q4_K_M"}
+    assert all(sample["text"] and sample["base"] and sample["expected"] for sample in report["samples"])
+    folder = platform.data_dir / "jobs" / job["id"]
+    assert not [*folder.glob("*.gguf"), *folder.glob("checkpoints/*")]
     closing = next(event for event in worker.events(job["id"]) if "New fine-tuned model" in event["message"])
     assert closing["data"]["improvement"] == report["losses"]["improvement"]
     steps = [event["data"]["step"] for event in worker.events(job["id"]) if event["type"] == "metrics"]

@@ -50,11 +50,11 @@ def create_app(settings: WorkerSettings) -> FastAPI:
             )
             workflow.bind(pipeline)
             durable.launch(settings, "worker")
-            stack.callback(durable.shut_down)
+            stack.callback(durable.shut_down, settings, "worker")
             await workflow.register_queue()
             if settings.worker_build_tools:
                 toolbox.start()
-            supervisor = asyncio.create_task(supervise(pipeline.jobs))
+            supervisor = asyncio.create_task(supervise(pipeline.jobs, publisher))
             stack.callback(supervisor.cancel)
             app.state.configured_model = configured(settings, toolbox)
             setup = asyncio.create_task(_set_up(app.state.configured_model))

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import StreamingResponse
 
 from tunesmith_finetune.base_models import BASE_MODELS
@@ -34,9 +34,14 @@ Service = Annotated[JobService, Depends(_service)]
 
 
 @router.post("/fine_tuning/jobs")
-async def create_job(body: JobCreate, owner: Owner, service: Service) -> JobObject:
-    """Start a fine-tuning job."""
-    return show_job(await service.create(owner, body))
+async def create_job(
+    body: JobCreate,
+    owner: Owner,
+    service: Service,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> JobObject:
+    """Start a fine-tuning job, one for each idempotency key."""
+    return show_job(await service.create(owner, body, idempotency_key))
 
 
 @router.get("/fine_tuning/jobs")
@@ -56,6 +61,18 @@ async def get_job(job_id: str, owner: Owner, service: Service) -> JobObject:
 async def cancel_job(job_id: str, owner: Owner, service: Service) -> JobObject:
     """Cancel a job."""
     return show_job(await service.cancel(owner, job_id))
+
+
+@router.post("/fine_tuning/jobs/{job_id}/pause")
+async def pause_job(job_id: str, owner: Owner, service: Service) -> JobObject:
+    """Set a job aside."""
+    return show_job(await service.pause(owner, job_id))
+
+
+@router.post("/fine_tuning/jobs/{job_id}/resume")
+async def resume_job(job_id: str, owner: Owner, service: Service) -> JobObject:
+    """Let a paused or failed job go on."""
+    return show_job(await service.resume(owner, job_id))
 
 
 @router.get("/fine_tuning/jobs/{job_id}/events", response_model=None)

@@ -52,6 +52,31 @@ def measure_examples(
     return {"loss": loss_sum / max(1, count), "accuracy": right / max(1, count), "tokens": count}
 
 
+def completion_log_probabilities(
+    model: PreTrainedModel,
+    pad_token_id: int,
+    number_format: Callable[[], AbstractContextManager[Any]],
+    sequences: list[tuple[list[int], list[int]]],
+) -> list[float]:
+    """Return for each prompt and answer, as tokens, the sum of the log-probabilities of the answer's tokens."""
+    collate = DataCollatorForLanguageModeling(pad_token_id=pad_token_id)
+    model.train(False)
+    found: list[float] = []
+    with torch.no_grad():
+        for start in range(0, len(sequences), ROWS_AT_ONCE):
+            rows = [
+                {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
+                for prompt, answer in sequences[start : start + ROWS_AT_ONCE]
+            ]
+            batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
+            labels = batch.pop("labels")[:, 1:]
+            with number_format():
+                logits = model(**batch, use_cache=False).logits[:, :-1].float()
+            losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
+            found += (-losses.sum(dim=1)).tolist()
+    return found
+
+
 def evaluate_pairs(trainer: DPOTrainer, rows: list[dict[str, Any]]) -> dict[str, float]:
     """Return what preference training is judged by, over all pairs alike.
 

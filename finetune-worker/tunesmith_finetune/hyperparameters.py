@@ -13,11 +13,21 @@ from pydantic import BaseModel, ConfigDict
 from tunesmith_shared.errors import BadRequest
 from tunesmith_shared.schemas.jobs import Hyperparameters, JobCreate, KtoHyperparameters, PreferenceHyperparameters
 
-GGUF_TYPES: Final = (
-    "Q4_K_M", "Q4_K_S", "Q5_K_M", "Q5_K_S", "Q6_K", "Q8_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K",
-    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "IQ4_XS", "F16", "BF16", "F32",
-)  # fmt: skip
-"""The types that llama-quantize writes without an importance matrix."""
+GGUF_TYPES: Final = {
+    "F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q6_K": 18, "Q5_K_M": 17, "Q5_K_S": 16, "Q5_K": 17, "Q5_1": 9, "Q5_0": 8,
+    "Q4_K_M": 15, "Q4_K_S": 14, "Q4_K": 15, "Q4_1": 3, "Q4_0": 2, "IQ4_NL": 25, "IQ4_XS": 30, "MXFP4_MOE": 38,
+    "Q3_K_L": 13, "Q3_K_M": 12, "Q3_K_S": 11, "Q3_K": 12, "IQ3_M": 27, "IQ3_S": 26, "IQ3_XS": 22, "IQ3_XXS": 23,
+    "Q2_K": 10, "Q2_K_S": 21, "IQ2_M": 29, "IQ2_S": 28, "IQ2_XS": 20, "IQ2_XXS": 19, "TQ2_0": 37, "TQ1_0": 36,
+    "IQ1_M": 31, "IQ1_S": 24, "Q1_0": 40,
+}  # fmt: skip
+"""What llama-quantize writes: each type, and its number in a file (`general.file_type`). A test holds this against the
+tool's own list, from which Q2_0 is missing, since the gguf package cannot read it back.
+"""
+
+NEEDS_IMATRIX: Final = frozenset(
+    ("Q2_K_S", "IQ3_XXS", "IQ3_XS", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S")
+)
+"""The types that llama-quantize refuses to write without an importance matrix."""
 
 LEARNING_RATES = {"supervised": 1e-3, "dpo": 2e-4, "orpo": 3e-4, "kto": 2e-4}
 FULL_SHARE = 0.05
@@ -61,9 +71,11 @@ class Chosen(BaseModel):
     evaluations: int
     early_stopping_patience: int
     quantization: str
-    gguf_type: str | None
-    """The type of the merged model; None when the adapter is served on the base as it is."""
+    gguf_type: str | list[str] | None
+    """The type, or types, of the merged model; None when the adapter is served on the base as it is."""
+    imatrix: bool
     merge: bool
+    promote: str
     beta: float | None
     """How close preference training stays to the base model; higher is closer. Of ORPO: how much the odds count."""
     desirable_weight: float | None
@@ -89,11 +101,15 @@ def requested(body: JobCreate) -> Hyperparameters:
 def _contradictions(wanted: Hyperparameters, body: JobCreate) -> Iterator[tuple[str, bool, str]]:
     """Yield a hyperparameter, whether it cannot be as it is, and why not."""
     method, full = body.method.type, wanted.tuning == "full"
-    gguf_type, known = wanted.gguf_type, ", ".join(GGUF_TYPES)
-    unknown = gguf_type != "auto" and gguf_type.upper() not in GGUF_TYPES
+    types = [] if wanted.gguf_type == "auto" else gguf_types(wanted.gguf_type)
+    unknown = ", ".join(name for name in types if name not in GGUF_TYPES)
+    blind = ", ".join(name for name in types if name in NEEDS_IMATRIX and wanted.imatrix is not True)
+    known = ", ".join(GGUF_TYPES)
     yield "packing", method != "supervised" and wanted.packing is True, "Only supervised rows can be packed."
-    yield "gguf_type", unknown, f"There is no GGUF type '{gguf_type}'. Choose one of {known}."
-    unmerged = wanted.merge is False and gguf_type != "auto"
+    yield "gguf_type", bool(unknown), f"There is no GGUF type '{unknown}'. Choose of {known}."
+    yield "gguf_type", bool(blind), f"{blind} cannot be written without an importance matrix: set imatrix=true."
+    yield "imatrix", wanted.merge is False and wanted.imatrix is True, "With merge=false nothing is quantised."
+    unmerged = wanted.merge is False and bool(types)
     yield "gguf_type", unmerged, "gguf_type is that of a merged model; with merge=false the base keeps its own."
     yield "tuning", full and wanted.quantization in ("nf4", "int8"), "A quantised base can learn an adapter only."
     yield "tuning", full and wanted.merge is False, "With tuning=full there is no adapter that could stay unmerged."
@@ -139,10 +155,18 @@ def choose(
         evaluations=_value(wanted.evaluations, EVALUATIONS if patience else 0),
         early_stopping_patience=patience,
         quantization="none" if full else wanted.quantization,
-        gguf_type=_value(wanted.gguf_type, "Q4_K_M").upper() if merge else None,
+        gguf_type=_plain(gguf_types(_value(wanted.gguf_type, "Q4_K_M"))) if merge else None,
+        imatrix=_value(wanted.imatrix, False),
         merge=merge,
+        promote=_value(wanted.promote, "proven"),
         **_preference(wanted, liked),
     )
+
+
+def gguf_types(wanted: str | list[str] | None) -> list[str]:
+    """Return the types that a job writes, each once, as the tool spells them; none when nothing is merged."""
+    names = [wanted] if isinstance(wanted, str) else wanted or []
+    return list(dict.fromkeys(name.upper() for name in names))
 
 
 def max_length(wanted: Hyperparameters, context_length: int) -> int:
@@ -179,6 +203,10 @@ def _preference(wanted: Hyperparameters, liked: float) -> dict[str, float | None
         weights["desirable_weight"] = _value(wanted.desirable_weight, round(max(1.0, (1 - share) / share), 3))
         weights["undesirable_weight"] = _value(wanted.undesirable_weight, round(max(1.0, share / (1 - share)), 3))
     return {"beta": beta, **weights}
+
+
+def _plain(types: list[str]) -> str | list[str]:
+    return types[0] if len(types) == 1 else types
 
 
 def _place(method: str) -> str:

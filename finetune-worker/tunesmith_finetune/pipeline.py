@@ -24,6 +24,10 @@ from tunesmith_shared.tables import Job
 DEFAULT_MEMORY_SHARE = 0.85
 
 
+class SetAside(Exception):
+    """The job was paused; what it has so far is kept for its next run."""
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """Everything that steps share; opened by the application."""
@@ -81,6 +85,11 @@ class Pipeline:
         wanted = self.settings.training_memory_mb
         memory = wanted * 2**20 if wanted else int(usable_memory() * DEFAULT_MEMORY_SHARE)
         return Limits(memory, self.settings.training_hours * 3600)
+
+
+def workflow_id(job: Job) -> str:
+    """Return the id of the workflow of the job's present run."""
+    return job.id if job.run == 1 else f"{job.id}-{job.run}"
 
 
 @dataclass

@@ -20,7 +20,7 @@ _KILLED = 128 + signal.SIGKILL
 
 
 class ChildFailed(Exception):
-    """A child process did not end well. `code` is one of `out_of_memory`, `time_limit`, `child_failed`."""
+    """A child process did not end well. `code` is `out_of_memory`, `storage_full`, `time_limit` or `child_failed`."""
 
     def __init__(self, message: str, code: str, tail: str = "") -> None:
         super().__init__(message)
@@ -68,6 +68,8 @@ async def run_child(
     tail = _tail(log)
     if watch.exceeded or status == _KILLED or "MemoryError" in tail or "can't allocate memory" in tail:
         raise ChildFailed(_memory_message(title, limits, watch), "out_of_memory", tail)
+    if full := [line for line in tail.splitlines() if "No space left on device" in line]:
+        raise ChildFailed(f"{title} found the disk full: {full[-1]}.", "storage_full", tail)
     raise ChildFailed(
         f"{title} failed (exit status {status}): {tail.splitlines()[-1] if tail else 'no output'}", "child_failed", tail
     )

@@ -81,6 +81,22 @@ class Progress(TrainerCallback):
         )
 
 
+class Pausing(TrainerCallback):
+    """Saves a checkpoint and ends the training as soon as the file `mark` is there; `asked` says that it was."""
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+        self.asked = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Look for the file after each step of the optimiser."""
+        if self._mark.exists() and state.global_step < state.max_steps:
+            self.asked = control.should_save = control.should_training_stop = True
+        return control
+
+
 def _memory_bytes() -> int:
     """Return the accelerator's peak memory where there is one, else this process's resident memory."""
     if torch.cuda.is_available():

@@ -31,8 +31,13 @@ class JobService:
         self._pipeline = pipeline
         self._jobs = pipeline.jobs
 
-    async def create(self, owner: str, body: JobCreate) -> Job:
-        """Check `body` and start a job. Raises `NotFound`, `BadRequest`, or `Conflict`."""
+    async def create(self, owner: str, body: JobCreate, key: str | None = None) -> Job:
+        """Check `body` and start a job; with a `key` that has started one before, give that.
+
+        Raises `NotFound`, `BadRequest`, or `Conflict`, also when the key came with another body.
+        """
+        if key is not None and (made := await self._jobs.made_with(owner, key)) is not None:
+            return _same_request(made, body)
         wanted = hyperparameters.requested(body)
         base = await self._base_of(body.model, owner)
         hyperparameters.choose(wanted, body.method.type, rows=1, longest=1, context_length=base.context_length)
@@ -49,11 +54,13 @@ class JobService:
             method=method_with(body.method.type, wanted.model_dump()),
             request={"body": body.model_dump(mode="json"), "base_model": base.name},
             job_metadata=body.metadata or {}, result_files=[], trained_tokens=None, error_code=None,
-            error_message=None, error_param=None, created_at=now(), finished_at=None, estimated_finish=None,
+            error_message=None, error_param=None, created_at=now(), finished_at=None, estimated_finish=None, run=1,
+            idempotency_key=key,
         )  # fmt: skip
-        await self._jobs.add(job)
+        if (made := await self._jobs.add_once(job)) is not job:
+            return _same_request(made, body)
         await self._jobs.tell(job.id, "created", f"Created fine-tuning job: {job.id}")
-        await workflow.enqueue(job.id)
+        await workflow.enqueue(job)
         return job
 
     async def get(self, owner: str, job_id: str) -> Job:
@@ -96,9 +103,35 @@ class JobService:
         job = await self.get(owner, job_id)
         if not await self._jobs.end(job_id, "cancelled"):
             raise Conflict(f"The job '{job_id}' has ended already ({job.status}).", code="job_ended")
-        await workflow.cancel(job_id)
+        await workflow.cancel(await self.get(owner, job_id))
         await self._jobs.tell(job_id, "cancelled", "The job was cancelled")
         return await self.get(owner, job_id)
+
+    async def pause(self, owner: str, job_id: str) -> Job:
+        """Set a job aside: a training saves a checkpoint and ends, and the next job in the queue has its turn.
+
+        Pausing a paused job changes nothing. Raises `NotFound`, or `Conflict` when it has ended.
+        """
+        job = await self.get(owner, job_id)
+        if not await self._jobs.pause(job_id, owner):
+            raise Conflict(f"The job '{job_id}' has ended already ({job.status}).", code="job_ended")
+        await self._jobs.tell(job_id, f"paused-{job.run}", "The job was paused")
+        return await self.get(owner, job_id)
+
+    async def resume(self, owner: str, job_id: str) -> Job:
+        """Let a paused job go on from its last checkpoint, or a failed one from the step that failed.
+
+        Resuming a job that is under way changes nothing. Raises `NotFound`, or `Conflict` when it has ended otherwise.
+        """
+        if not await self._jobs.resume(job_id, owner):
+            job = await self.get(owner, job_id)
+            if job.status in FINISHED:
+                raise Conflict(f"The job '{job_id}' has ended already ({job.status}).", code="job_ended")
+            return job
+        job = await self.get(owner, job_id)
+        await self._jobs.tell(job_id, f"resumed-{job.run}", "The job was resumed")
+        await workflow.enqueue(job)
+        return job
 
     async def _base_of(self, model: str, owner: str) -> BaseModel:
         """Return the base of `model`: itself, or what a model of `owner` was made from, over generations."""
@@ -132,6 +165,16 @@ class JobService:
         if taken or await self._jobs.name_taken(name, owner):
             raise Conflict(f"There is a model '{name}' already; choose another.", param="model_name", code="name_taken")
         return name
+
+
+def _same_request(job: Job, body: JobCreate) -> Job:
+    if job.request["body"] != body.model_dump(mode="json"):
+        raise Conflict(
+            "This Idempotency-Key came with another request before. Send a new key with a new request.",
+            param="Idempotency-Key",
+            code="idempotency_key_reused",
+        )
+    return job
 
 
 def canonical(name: str) -> str:

@@ -8,6 +8,7 @@ again after it was killed, it goes on from the last whole checkpoint. Progress g
 line with a `type`: `setup`, `evaluation`, `metrics` (a step), `checkpoint`. Everything else goes to standard error.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -21,9 +22,12 @@ from transformers import set_seed
 
 from tunesmith_finetune.checkpoints import last_whole_checkpoint
 from tunesmith_finetune.device import choose_device
-from tunesmith_finetune.progress import Progress, Reporter
+from tunesmith_finetune.progress import Pausing, Progress, Reporter
 from tunesmith_finetune.trainers import METHODS
 from tunesmith_finetune.whole import write_json
+
+CHECKPOINTS_AT_ONCE = 3
+TOKENIZER_BYTES = 8 * 2**20
 
 
 def main(folder: Path, reporter: Reporter) -> None:
@@ -40,7 +44,9 @@ def main(folder: Path, reporter: Reporter) -> None:
     valid_rows = _read_rows(folder / "valid.tokens.jsonl")
     method = METHODS[plan["method"]]
     trainer = method.trainer(folder, plan, device, train_rows)
+    require_space(folder, trainer.model)
     trainer.add_callback(Progress(reporter))
+    trainer.add_callback(pausing := Pausing(folder / "pause"))
     reporter.say("setup", device=device.kind, quantization=device.quantization, bfloat16=device.autocast_bf16)
 
     # --- the loss before
@@ -54,6 +60,8 @@ def main(folder: Path, reporter: Reporter) -> None:
     started = time.monotonic()
     outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     seconds = time.monotonic() - started
+    if pausing.asked:
+        return
 
     # --- the loss after, and what was learnt
     after = method.evaluate(trainer, valid_rows) if valid_rows else None
@@ -76,6 +84,18 @@ def main(folder: Path, reporter: Reporter) -> None:
             "quantization": device.quantization,
         },
     )
+
+
+def require_space(folder: Path, model: Any) -> None:
+    """Raise `OSError` (no space) when the disk has no room for the checkpoints: weights and both moments in float32.
+
+    Two are kept while the third is written; beside each is the tokenizer.
+    """
+    learnt = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
+    needed, free = CHECKPOINTS_AT_ONCE * (12 * learnt + TOKENIZER_BYTES), shutil.disk_usage(folder).free
+    if free < needed:
+        there = f"the checkpoints need {needed / 2**20:.0f} MiB in {folder} and {free / 2**20:.0f} MiB are free"
+        raise OSError(errno.ENOSPC, f"No space left on device: {there}")
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

@@ -83,6 +83,17 @@ class ContextFitter:
             kept = without_oldest(kept, excess)
         return kept
 
+    async def fits(self, prompt: Prompt) -> bool:
+        """Say whether `prompt` fits without any history, with room for the answer."""
+        context = prompt.num_ctx or await self._context(prompt)
+        if context is not None and _at_most(prompt, []) + _room(prompt, context) <= context:
+            return True
+        counted = await self._count(prompt, [])
+        context = counted.context or context or await self._context(prompt)
+        if context is None or counted.tokens is None:
+            return counted.fits
+        return counted.fits and counted.tokens + _room(prompt, context) <= context
+
     async def _count(self, prompt: Prompt, history: list[Message]) -> _Counted:
         options = {"num_predict": 1} | ({"num_ctx": prompt.num_ctx} if prompt.num_ctx else {})
         body = {

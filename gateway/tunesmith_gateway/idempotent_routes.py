@@ -20,6 +20,9 @@ _CREATING = re.compile(
     r"/v1/(files|batches|fine_tuning/jobs|vector_stores|vector_stores/[^/]+/(files|file_batches))"
     r"|/(createModel|importDocument|fine_tune_model)"
 )
+_KNOWS_KEYS = ("/v1/fine_tuning/jobs",)
+"""The routes whose service makes one thing a key, however often it is asked."""
+
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _UNCERTAIN = (500, 502, 504)  # something may have been made before it broke off
 _REPLAYED = "idempotency-replayed"
@@ -48,7 +51,8 @@ class IdempotentRoutes:
                 raise BadRequest("An Idempotency-Key has 1 to 255 visible characters.", param="Idempotency-Key")
             owner = (await services.keys.verify(secret)).owner
             digest = RequestDigest("POST", scope["path"], headers.get("content-type", ""))
-            response = await self._earlier(store, owner, key, digest, receive)
+            known = scope["path"] in _KNOWS_KEYS and await store.take_over(owner, key)
+            response = None if known else await self._earlier(store, owner, key, digest, receive)
         except TunesmithError as error:
             status, body, extra = render(error, scope["path"])
             response = JSONResponse(body, status_code=status, headers=extra)

@@ -60,6 +60,9 @@ class GatewaySettings(ServiceSettings):
     first_byte_timeout: float = Field(default=600.0, gt=0, description="Loading a model and reading the prompt count.")
     import_wait: float = Field(default=60.0, ge=0, description="How long /importDocument waits before it answers 202.")
     chunks_per_answer: int = Field(default=3, ge=1, le=20, description="How many chunks a grounded prompt holds.")
+    queries_per_answer: int = Field(
+        default=1, ge=1, le=8, description="Versions of a question about documents; the model writes the others."
+    )
     requests_per_minute: int = Field(default=0, ge=0, description="Of one key; 0 is no limit, as in the next two.")
     tokens_per_minute: int = Field(default=0, ge=0, description="Of one key, prompts and answers together.")
     concurrency: int = Field(default=0, ge=0, description="Generations of one key at once.")

@@ -54,14 +54,18 @@ class Rewriter:
         self._count = count
         self._seconds = seconds
 
-    async def versions(self, question: str, model: str) -> Versions:
-        """Return up to `count` other versions of `question`; never raises for what the model or its server does."""
+    async def versions(self, question: str, model: str, count: int | None = None) -> Versions:
+        """Return up to `count` other versions of `question`, by default as many as the rewriter was made for.
+
+        Never raises for what the model or its server does.
+        """
+        count = count or self._count
         try:
             async with asyncio.timeout(self._seconds):
                 written = await self._client.chat(
                     model,
-                    _conversation(question, self._count),
-                    options={"temperature": 0.0, "num_predict": _TOKENS_A_VERSION * self._count},
+                    _conversation(question, count),
+                    options={"temperature": 0.0, "num_predict": _TOKENS_A_VERSION * count},
                 )
         except TimeoutError:
             return Versions(
@@ -69,7 +73,7 @@ class Rewriter:
             )
         except (ollama.ResponseError, httpx.HTTPError, ConnectionError) as error:
             return Versions(note=f"The question was searched as it is: {model} could not rewrite it ({error}).")
-        found = read_versions(written.message.content or "", question)[: self._count]
+        found = read_versions(written.message.content or "", question)[:count]
         return Versions(
             found, None if found else f"The question was searched as it is: {model} wrote no other version of it."
         )

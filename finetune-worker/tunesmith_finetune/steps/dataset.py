@@ -19,7 +19,6 @@ _PURPOSES = {"train": "train on", "valid": "evaluate on"}
 
 async def validate(pipeline: Pipeline, job: Job) -> None:
     """Read the datasets and keep them as chats. Raises `BadRequest` that names the rows that cannot be used."""
-    await pipeline.jobs.change(job.id, status="validating_files")
     workspace = pipeline.workspace(job)
     async with act(pipeline, job, "validate", "checking the datasets", "checked the datasets") as told:
         counts = dict.fromkeys(_PURPOSES, 0)
@@ -40,7 +39,6 @@ def _keep_examples(part: Part, method: str, seed: int, output: Path) -> int:
 
 async def prepare(pipeline: Pipeline, job: Job) -> None:
     """Make the base model ready, make tokens of the rows, and settle the hyperparameters."""
-    await pipeline.jobs.change(job.id, status="running")
     base = await pipeline.base_model(job)
     async with act(pipeline, job, "base", f"preparing the base model {base.name}", f"prepared {base.name}"):
         base_folder = await pipeline.bases.prepare(base)

@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from tunesmith_finetune.pipeline import Pipeline, act
+from tunesmith_finetune.pipeline import Pipeline, SetAside, act, workflow_id
 from tunesmith_finetune.processes import run_child
 from tunesmith_finetune.steps.dataset import method_with
 from tunesmith_finetune.workspace import read_json
@@ -19,11 +19,12 @@ NO_GPU = (
 
 
 async def train(pipeline: Pipeline, job: Job) -> None:
-    """Train the adapter, from the last whole checkpoint if there is one. Raises `ChildFailed`."""
+    """Train the adapter, from the last whole checkpoint if there is one. Raises `ChildFailed`, or `SetAside`."""
     workspace = pipeline.workspace(job)
     plan = read_json(workspace.plan)
     if not workspace.training.exists():
         listener = _Listener(pipeline, job, plan)
+        workspace.pause.unlink(missing_ok=True)
         async with act(pipeline, job, "train", "loading the model to train", "trained") as told:
             await run_child(
                 [sys.executable, "-m", "tunesmith_finetune.train", str(workspace.folder)],
@@ -32,6 +33,8 @@ async def train(pipeline: Pipeline, job: Job) -> None:
                 limits=pipeline.training_limits,
                 on_line=listener.hear,
             )
+            if not workspace.training.exists() and workspace.pause.exists():
+                raise SetAside
             outcome = read_json(workspace.training)
             told.detail = f"{outcome['steps']} steps"
             told.data = {"steps": outcome["steps"], "training_seconds": outcome["seconds"]}
@@ -98,3 +101,4 @@ class _Listener:
         metrics = {name: value for name, value in report.items() if value is not None}
         name = f"{self._job.model_name}:ckpt-step-{step}"
         await self._jobs.add_checkpoint(self._job.id, step, name, metrics)
+        await self._jobs.forget_interruptions(workflow_id(self._job))

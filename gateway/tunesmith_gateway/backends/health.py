@@ -15,6 +15,7 @@ _LONGEST_CHECK = 5.0
 _logger = logging.getLogger("tunesmith.backends")
 _healthy = Gauge("tunesmith_backend_healthy", "1 while the backend answers.", ["backend"])
 _running = Gauge("tunesmith_backend_requests_running", "Requests open at the backend.", ["backend"])
+_models = Gauge("tunesmith_backend_models", "Models that the backend has listed; 0 before it has.", ["backend"])
 failovers = Counter("tunesmith_backend_failovers", "Requests that went on to another backend.", ["backend"])
 
 
@@ -56,6 +57,7 @@ def _show(backend: Backend) -> None:
     name, condition = backend.row.name, backend.condition
     _healthy.labels(name).set_function(lambda: float(condition.healthy))
     _running.labels(name).set_function(lambda: float(condition.running))
+    _models.labels(name).set_function(lambda: float(len(condition.models or ())))
     failovers.labels(name)
 
 

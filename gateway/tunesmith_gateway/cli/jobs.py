@@ -1,4 +1,4 @@
-"""`tunesmith jobs`: list, show, create, cancel, follow."""
+"""`tunesmith jobs`: list, show, create, cancel, pause, resume, follow."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -33,6 +33,8 @@ def register(commands: "Commands[Parser]") -> None:
     for name, run, about in (
         ("show", show, "Show a job."),
         ("cancel", cancel, "Stop a job."),
+        ("pause", pause, "Set a job aside; what it has learnt so far is kept."),
+        ("resume", resume, "Let a paused or failed job go on where it was."),
         ("follow", follow, "Show what happens in a job, and how far it is, until it ends."),
     ):
         command(jobs, name, run, about).add_argument("id")
@@ -75,6 +77,18 @@ def create(context: Context, given: Namespace) -> None:
 def cancel(context: Context, given: Namespace) -> None:
     """Stop a job."""
     job = context.api.call("POST", f"{_JOBS}/{given.id}/cancel")
+    context.output.record(job, f"{job['id']} is {job['status']}.")
+
+
+def pause(context: Context, given: Namespace) -> None:
+    """Set a job aside."""
+    job = context.api.call("POST", f"{_JOBS}/{given.id}/pause")
+    context.output.record(job, f"{job['id']} is {job['status']}.")
+
+
+def resume(context: Context, given: Namespace) -> None:
+    """Let a job go on."""
+    job = context.api.call("POST", f"{_JOBS}/{given.id}/resume")
     context.output.record(job, f"{job['id']} is {job['status']}.")
 
 

@@ -13,30 +13,23 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from tunesmith_gateway.chat import Generated, Question, Turn
 from tunesmith_gateway.dependencies import GatewayServices, Generator, Held, Services
 from tunesmith_gateway.disconnect import while_connected
-from tunesmith_gateway.documents import Retrieval
+from tunesmith_gateway.endpoints.retrieval import RetrievalOptions, shown_retrieval
 from tunesmith_gateway.endpoints.v1 import generate, model_of, number_of_choices, read_json
+from tunesmith_gateway.refusals import refusal_chunks, refusal_completion
 from tunesmith_gateway.sampling import consistent_answer, in_chunks
 from tunesmith_gateway.self_consistency import SelfConsistency
 from tunesmith_gateway.sessions import checked_session_id
-from tunesmith_gateway.sse import DONE, event, read_events
+from tunesmith_gateway.sse import DONE, asks_for_usage, event, read_events
 from tunesmith_shared.errors import BadRequest, TunesmithError, openai_body
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 _EXTENSIONS = ("session_id", "documents", "vector_store_ids", "retrieval", "self_consistency")
-
-
-class RetrievalOptions(BaseModel):
-    """How to look into the documents."""
-
-    model_config = ConfigDict(extra="forbid")
-    k: int | None = Field(default=None, ge=1, le=20)
-    queries: int = Field(default=3, ge=1, le=8)
 
 
 class Extensions(BaseModel):
@@ -108,7 +101,6 @@ async def _question(services: Services, owner: str, body: dict[str, Any], extens
     if not isinstance(messages, list) or not messages:
         raise BadRequest("messages must be a list with at least one message.", param="messages")
     model = await services.models.require(owner, model_of(body))
-    options = extensions.retrieval
     room = body.get("max_completion_tokens") or body.get("max_tokens")
     return Question(
         owner=owner,
@@ -117,7 +109,7 @@ async def _question(services: Services, owner: str, body: dict[str, Any], extens
         session_id=checked_session_id(extensions.session_id) if extensions.session_id is not None else None,
         documents=extensions.documents,
         vector_store_ids=extensions.vector_store_ids,
-        retrieval=Retrieval(options.k or services.settings.chunks_per_answer, options.queries, model),
+        retrieval=extensions.retrieval.retrieval(services.settings, model),
         room=room if isinstance(room, int) else None,
     )
 
@@ -126,6 +118,8 @@ async def _whole(
     services: Services, turn: Turn, body: dict[str, Any], consistency: SelfConsistency | None
 ) -> dict[str, Any]:
     async def ask(one: dict[str, Any]) -> dict[str, Any]:
+        if turn.refused:
+            return refusal_completion(turn.model)
         path, owner = "/v1/chat/completions", turn.question.owner
         answer: dict[str, Any] = await services.backends.route(turn.model).call("POST", path, owner=owner, body=one)
         return answer
@@ -147,10 +141,8 @@ async def _streamed(services: Services, turn: Turn, body: dict[str, Any]) -> Asy
     pieces: list[str] = []
     last: dict[str, Any] = {}
     usage: dict[str, Any] = {}
-    route = services.backends.route(turn.model)
-    events = read_events(route, "/v1/chat/completions", turn.question.owner, body, usage)
     try:
-        async for content in events:
+        async for content in _events(services, turn, body, usage):
             last = orjson.loads(content)
             pieces.extend(choice.get("delta", {}).get("content") or "" for choice in last.get("choices", ()))
             yield event(content)
@@ -165,12 +157,23 @@ async def _streamed(services: Services, turn: Turn, body: dict[str, Any]) -> Asy
     yield event(DONE)
 
 
+async def _events(services: Services, turn: Turn, body: dict[str, Any], usage: dict[str, Any]) -> AsyncIterator[bytes]:
+    if turn.refused:
+        for chunk in refusal_chunks(turn.model, include_usage=asks_for_usage(body)):
+            yield chunk
+        return
+    route = services.backends.route(turn.model)
+    async for content in read_events(route, "/v1/chat/completions", turn.question.owner, body, usage):
+        yield content
+
+
 def _annotations(turn: Turn, text: str) -> list[dict[str, Any]]:
     return [{"type": "file_citation", **asdict(citation)} for citation in turn.cite(text)]
 
 
 def _extras(turn: Turn) -> dict[str, Any]:
-    return {"session_id": turn.question.session_id, "omitted_messages": turn.omitted}
+    extras = {"session_id": turn.question.session_id, "omitted_messages": turn.omitted}
+    return extras | shown_retrieval(turn)
 
 
 def _generated(text: str, usage: dict[str, Any]) -> Generated:

@@ -14,7 +14,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from tunesmith_gateway.chat import Generated, Question, Turn
 from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator, Held, Services
 from tunesmith_gateway.disconnect import while_connected
-from tunesmith_gateway.documents import Retrieval
+from tunesmith_gateway.endpoints.retrieval import RetrievalOptions, shown_retrieval
 from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.sampling import consistent_text, shown, whole
 from tunesmith_gateway.self_consistency import SelfConsistency
@@ -50,6 +50,8 @@ class GenerateRequest(BaseModel):
     system: str | None = None
     session_id: str | None = None
     documents: list[str] = Field(default_factory=list)
+    vector_store_ids: list[str] = Field(default_factory=list)
+    retrieval: RetrievalOptions = RetrievalOptions()
     max_new_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=5)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0, le=5)] | None = None
@@ -165,7 +167,8 @@ async def _prepare(services: Services, caller: Caller, wanted: GenerateRequest, 
             messages=[*lead, {"role": "user", "content": wanted.prompt}],
             session_id=session_id,
             documents=wanted.documents,
-            retrieval=Retrieval(services.settings.chunks_per_answer, 3, model),
+            vector_store_ids=wanted.vector_store_ids,
+            retrieval=wanted.retrieval.retrieval(services.settings, model),
             room=_positive(options.get("num_predict")),
             num_ctx=_positive(options.get("num_ctx")),
         )
@@ -220,4 +223,5 @@ def _answer(turn: Turn, answer: Generated) -> dict[str, Any]:
         "citations": citations,
         "omitted_messages": turn.omitted,
         "usage": answer.usage,
+        **shown_retrieval(turn),
     }
