@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from tunesmith_finetune import endpoints, workflow
-from tunesmith_finetune.base_models import BaseModelStore
+from tunesmith_finetune.base_store import BaseModelStore
 from tunesmith_finetune.configured_model import ConfiguredModel, SetupFailed, configured
 from tunesmith_finetune.llama_cpp import Toolbox
 from tunesmith_finetune.pipeline import Pipeline
@@ -44,7 +44,9 @@ def create_app(settings: WorkerSettings) -> FastAPI:
                 settings=settings,
                 jobs=JobRepository(database),
                 files=FileStore(settings.files_path),
-                bases=BaseModelStore(settings.cache_dir, limits),
+                bases=BaseModelStore(
+                    settings.cache_dir, limits, settings.base_models_path, settings.allowed_hub_models
+                ),
                 toolbox=toolbox,
                 publisher=publisher,
             )

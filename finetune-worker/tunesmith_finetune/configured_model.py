@@ -22,7 +22,7 @@ from pathlib import Path
 
 from filelock import AsyncFileLock
 
-from tunesmith_finetune.hub import fetch
+from tunesmith_finetune.hub_file import fetch
 from tunesmith_finetune.llama_cpp import Toolbox, ToolsMissing
 from tunesmith_finetune.processes import ChildFailed, Limits, run_child
 from tunesmith_finetune.settings import WorkerSettings

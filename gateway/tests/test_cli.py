@@ -142,6 +142,22 @@ def test_documents_are_imported_asked_and_removed(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("with_worker")
+def test_a_job_is_previewed_without_leaving_anything(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes("prompt,response\nWer?,Müller\n".encode("cp1252"))
+    (tmp_path / "more.csv").write_text("question,answer\nWas?,Nebel\nWo?,Hier\n")
+    asked = ("jobs", "preview", "rows.csv", "--model", MODEL, "--dataset", "more.csv,max_rows=1,weight=3")
+    shown = cli(*asked, "--encoding", "cp1252").stdout
+    assert "[masked, " in shown
+    assert "assistant\n\n[learnt, " in shown
+    assert "Müller<|im_end|>" in shown
+    assert "more.csv\t1 of 2 rows, format question-answer, weight 3" in shown
+    assert "about " in shown
+    assert "line 2 is not UTF-8" in cli(*asked, fails=True).stderr
+    assert "--dataset takes FILE" in cli(*asked, "--dataset", "x.csv,rows=2", fails=True).stderr
+    assert json.loads(cli("files", "list", "--purpose", "fine-tune", "--json").stdout) == []
+
+
+@pytest.mark.usefixtures("with_worker")
 def test_a_job_that_cannot_be_is_followed_to_its_reason(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("colour,shape\nred,round\n")
     create = ("jobs", "create", "bad.csv", "--model", MODEL, "--name", "cli-tuned", "--set", "n_epochs=1")
