@@ -41,6 +41,9 @@ class WorkerSettings(ServiceSettings):
         default="", description="Where trainings are logged, too: tensorboard, mlflow, wandb, trackio; with commas."
     )
     expect_gpu: bool = Field(default=False, description="Let jobs warn when they train on a CPU for want of a GPU.")
+    hub_push: str = Field(
+        default="", description="Repositories that jobs may send models to: names or patterns, separated by commas."
+    )
     quick_check_bytes: int = Field(
         default=4 * 2**20, ge=0, description="Datasets up to this size are checked while the job is created."
     )

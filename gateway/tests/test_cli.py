@@ -106,6 +106,25 @@ def in_terminal(platform: Platform, words: list[str], typed: bytes) -> str:
     return shown.decode()
 
 
+def test_sessions_are_listed_shown_exported_and_cleared(cli: Cli, tmp_path: Path) -> None:
+    cli("generate", "Say hello.", "--session", "cli-kept", *SHORT)
+    assert "cli-kept" in {line.split("\t")[0] for line in cli("sessions", "list").stdout.splitlines()}
+    assert cli("sessions", "show", "cli-kept").stdout.startswith("user\tSay hello.\n")
+    cli("sessions", "export", "cli-kept", "--format", "jsonl", "--to", "kept.jsonl")
+    row = json.loads((tmp_path / "kept.jsonl").read_text())
+    assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
+    assert cli("sessions", "export", "cli-kept").stdout.startswith("# cli-kept\n")
+    assert cli("sessions", "clear", "cli-kept").stdout == "Cleared cli-kept: 2 messages.\n"
+    assert "cli-kept" in cli("sessions", "show", "cli-kept", fails=True).stderr
+
+
+def test_a_large_upload_that_is_refused_says_why(cli: Cli, tmp_path: Path) -> None:
+    with (tmp_path / "large.bin").open("wb") as file:
+        file.truncate(8 * 2**20)
+    refused = cli("files", "upload", "large.bin", TUNESMITH_API_KEY="ts-wrong", fails=True).stderr
+    assert "unknown, expired or revoked" in refused
+
+
 def test_models_are_listed_made_and_removed(cli: Cli) -> None:
     assert cli("models", "create", "cli-pirate", "--system", "Talk like a pirate.").stdout.startswith("Made cli-pirate")
     rows = [line.split("\t") for line in cli("models", "list").stdout.splitlines()]
@@ -187,6 +206,8 @@ def test_mistakes_are_one_sentence(cli: Cli) -> None:
     assert "TUNESMITH_API_KEY" in cli("models", "list", fails=True, TUNESMITH_API_KEY="").stderr
     assert "secrets/api_key" in cli("models", "list", fails=True, TUNESMITH_API_KEY="ts-wrong").stderr
     assert "--help" in cli("models", fails=True).stderr
+    assert "is no address" in cli("models", "list", fails=True, TUNESMITH_URL="ftp://here").stderr
+    assert "number from 1 to 65535" in cli("models", "list", fails=True, TUNESMITH_PORT="many").stderr
     assert "prompt is empty" in cli("generate", fails=True).stderr
     assert "nosuch" in cli("generate", "Hi", "--model", "nosuch", fails=True).stderr
 

@@ -3,8 +3,6 @@
 from argparse import Namespace
 from typing import Any
 
-from rich.text import Text
-
 from tunesmith_gateway.cli.commands import Context
 from tunesmith_gateway.cli.job_request import JobRequest
 from tunesmith_gateway.cli.output import Output, clean, size
@@ -18,7 +16,7 @@ def preview(context: Context, given: Namespace) -> None:
     """Show what the job would do; files that were uploaded for it are removed again."""
     request = JobRequest(context, given)
     try:
-        shown = context.api.call("POST", _ROUTE, json=request.body())
+        shown = context.api.call("POST", _ROUTE, body=request.body())
     finally:
         request.remove_uploads()
     if context.output.as_json:
@@ -34,6 +32,8 @@ def _row(output: Output, row: Json) -> None:
     cut = f", the last {row['cut_tokens']} beyond max_length" if row["cut_tokens"] else ""
     output.line(f"{row['filename']}, row {row['row']}: {row['tokens']} tokens, {row['learnt_tokens']} learnt{cut}")
     if output.terminal:
+        from rich.text import Text  # noqa: PLC0415 - for a terminal alone
+
         pieces = ((clean(piece["text"]), "bold green" if piece["learnt"] else "dim") for piece in row["pieces"])
         output.console.print(Text.assemble(*pieces))
         return

@@ -50,7 +50,7 @@ def show(context: Context, given: Namespace) -> None:
 
 def create(context: Context, given: Namespace) -> None:
     """Start a job."""
-    job = context.api.call("POST", _JOBS, json=JobRequest(context, given).body())
+    job = context.api.call("POST", _JOBS, body=JobRequest(context, given).body())
     if given.follow:
         follow_job(context, job["id"])
     else:
