@@ -16,7 +16,8 @@ from pathlib import Path
 
 from ollama import Client
 
-from tunesmith_finetune.base_models import BASE_MODELS, BaseModelStore, packaged_gguf
+from tunesmith_finetune.base_models import BASE_MODELS, packaged_gguf
+from tunesmith_finetune.base_store import BaseModelStore
 from tunesmith_finetune.export import Exporter
 from tunesmith_finetune.llama_cpp import Toolbox
 from tunesmith_finetune.processes import Limits

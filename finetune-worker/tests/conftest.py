@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tunesmith_finetune.base_models import BASE_MODELS, BaseModelStore, packaged_gguf
+from tunesmith_finetune.base_models import BASE_MODELS, packaged_gguf
+from tunesmith_finetune.base_store import BaseModelStore
 from tunesmith_finetune.datasets.source import Source
 from tunesmith_finetune.llama_cpp import Toolbox
 from tunesmith_finetune.processes import Limits

@@ -7,11 +7,13 @@ import asyncio
 import os
 import shutil
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tunesmith_finetune.conv1d import is_transposed, write_transposed
 from tunesmith_finetune.hyperparameters import GGUF_TYPES
 from tunesmith_finetune.llama_cpp import LlamaCpp
 from tunesmith_finetune.processes import Limits, run_child
@@ -48,8 +50,13 @@ class Exporter:
     async def adapter_to_gguf(self, adapter_folder: Path, base_folder: Path, output: Path) -> None:
         """Write a PEFT adapter as a GGUF adapter, in float32."""
         await asyncio.to_thread(require_space_like, output.parent, adapter_folder)
-        arguments = ["--base", str(base_folder), "--outtype", "f32", str(adapter_folder)]
-        await self._script("convert_lora_to_gguf.py", arguments, output, "Converting the adapter to GGUF")
+        with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as scratch:
+            if await asyncio.to_thread(is_transposed, adapter_folder):
+                as_converted = Path(scratch) / "adapter"
+                await asyncio.to_thread(write_transposed, adapter_folder, as_converted)
+                adapter_folder = as_converted
+            arguments = ["--base", str(base_folder), "--outtype", "f32", str(adapter_folder)]
+            await self._script("convert_lora_to_gguf.py", arguments, output, "Converting the adapter to GGUF")
 
     async def merge(self, base_gguf: Path, adapter_gguf: Path, output: Path) -> None:
         """Write the half-precision GGUF of base and adapter together."""

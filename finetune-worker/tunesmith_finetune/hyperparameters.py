@@ -39,6 +39,8 @@ ROWS_SEEN = 200
 """How many rows, repeated or not, an automatic number of epochs shows to the model."""
 MOST_EPOCHS = 10
 LONGEST_ROW = 2048
+PACK_LENGTH = 1024
+"""Tokens that rows are packed to: enough to fill, and few enough that attention stays the smaller part of the work."""
 EVALUATIONS = 8
 """How often a training that may end early looks whether it should."""
 NEEDS_REFERENCE = ("dpo", "kto")
@@ -108,6 +110,8 @@ def _contradictions(wanted: Hyperparameters, body: JobCreate) -> Iterator[tuple[
     yield "packing", method != "supervised" and wanted.packing is True, "Only supervised rows can be packed."
     yield "gguf_type", bool(unknown), f"There is no GGUF type '{unknown}'. Choose of {known}."
     yield "gguf_type", bool(blind), f"{blind} cannot be written without an importance matrix: set imatrix=true."
+    no_file = wanted.merge is False and body.push is not None and body.push.content == "gguf"
+    yield "merge", no_file, "With merge=false there is no model file to push; push the adapter."
     yield "imatrix", wanted.merge is False and wanted.imatrix is True, "With merge=false nothing is quantised."
     unmerged = wanted.merge is False and bool(types)
     yield "gguf_type", unmerged, "gguf_type is that of a merged model; with merge=false the base keeps its own."
@@ -121,14 +125,14 @@ def _contradictions(wanted: Hyperparameters, body: JobCreate) -> Iterator[tuple[
 
 
 def choose(
-    wanted: Hyperparameters, method: str, rows: int, longest: int, context_length: int, liked: float = 0.5
+    wanted: Hyperparameters, method: str, rows: int, longest: int, context_length: int | None, liked: float = 0.5
 ) -> Chosen:
     """Return a value for each hyperparameter of training with `method` on `rows` rows, the longest of `longest` tokens.
 
-    `context_length` is the base model's, in tokens; `liked` the share of rated answers that people liked. Raises
-    `BadRequest` when `max_length` is above the context.
+    `context_length` is the base model's, in tokens, if it is known yet; `liked` the share of rated answers that people
+    liked. Raises `BadRequest` when `max_length` is above the context.
     """
-    if isinstance(wanted.max_length, int) and wanted.max_length > context_length:
+    if context_length is not None and isinstance(wanted.max_length, int) and wanted.max_length > context_length:
         raise BadRequest(
             f"max_length is {wanted.max_length} and the base model reads {context_length} tokens at the most.",
             param=f"{_place(method)}.max_length",
@@ -136,10 +140,10 @@ def choose(
     multiplier, full = _value(wanted.learning_rate_multiplier, 1.0), wanted.tuning == "full"
     rate = LEARNING_RATES[method] * (FULL_SHARE if full else 1.0) * multiplier
     patience = _value(wanted.early_stopping_patience, 0)
-    merge = _value(wanted.merge, True)
+    merge, packing = _value(wanted.merge, True), _value(wanted.packing, False)
     return Chosen(
         n_epochs=_value(wanted.n_epochs, max(1, min(MOST_EPOCHS, math.ceil(ROWS_SEEN / max(1, rows))))),
-        batch_size=_value(wanted.batch_size, max(2 if method == "kto" else 1, min(8, rows // 4))),
+        batch_size=_value(wanted.batch_size, _batch_size(method, packing, rows)),
         learning_rate_multiplier=multiplier,
         learning_rate=_value(wanted.learning_rate, rate),
         scheduler=_value(wanted.scheduler, SCHEDULER),
@@ -149,8 +153,8 @@ def choose(
         **_adapter(wanted, full),
         gradient_accumulation_steps=_value(wanted.gradient_accumulation_steps, 1),
         gradient_checkpointing=_value(wanted.gradient_checkpointing, longest > LONGEST_ROW // 2),
-        packing=_value(wanted.packing, False),
-        max_length=max_length(wanted, context_length),
+        packing=packing,
+        max_length=_pack_length(wanted, longest) if packing else max_length(wanted, context_length),
         long_rows=long_rows(wanted),
         evaluations=_value(wanted.evaluations, EVALUATIONS if patience else 0),
         early_stopping_patience=patience,
@@ -169,9 +173,20 @@ def gguf_types(wanted: str | list[str] | None) -> list[str]:
     return list(dict.fromkeys(name.upper() for name in names))
 
 
-def max_length(wanted: Hyperparameters, context_length: int) -> int:
+def _pack_length(wanted: Hyperparameters, longest: int) -> int:
+    """Return how many tokens rows are packed to."""
+    length: int = _value(wanted.max_length, max(longest, PACK_LENGTH))
+    return length
+
+
+def _batch_size(method: str, packing: bool, rows: int) -> int:
+    """Return how many rows a step has; where rows are packed, a pack is a batch already."""
+    return 1 if packing else max(2 if method == "kto" else 1, min(8, rows // 4))
+
+
+def max_length(wanted: Hyperparameters, context_length: int | None) -> int:
     """Return how many tokens a row may have."""
-    length: int = _value(wanted.max_length, min(LONGEST_ROW, context_length))
+    length: int = _value(wanted.max_length, min(LONGEST_ROW, context_length or LONGEST_ROW))
     return length
 
 

@@ -38,9 +38,18 @@ class Limits:
 
 
 async def run_child(
-    command: list[str], *, title: str, log: Path, limits: Limits, on_line: LineHandler | None = None, nice: int = 5
+    command: list[str],
+    *,
+    title: str,
+    log: Path,
+    limits: Limits,
+    on_line: LineHandler | None = None,
+    nice: int = 5,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run `command`; each line of its standard output goes to `on_line`, its standard error to the file `log`.
+
+    `environment` is added to what every child has.
 
     Raises `ChildFailed` with the last lines of the log. When this coroutine is cancelled, the child's group is killed.
     """
@@ -50,7 +59,7 @@ async def run_child(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
-            env=_environment(os.environ),
+            env={**_environment(os.environ), **(environment or {})},
             start_new_session=True,
             limit=_LONGEST_LINE,
         )  # fmt: skip

@@ -69,6 +69,18 @@ class Progress(TrainerCallback):
         )
         self._last = (now, tokens)
 
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Report the loss on the evaluation rows meanwhile."""
+        metrics: dict[str, Any] = kwargs["metrics"]
+        if "eval_loss" in metrics:
+            self._reporter.say(
+                "validation",
+                step=state.global_step,
+                total_steps=state.max_steps,
+                valid_loss=float(metrics["eval_loss"]),
+                valid_mean_token_accuracy=metrics.get("eval_mean_token_accuracy"),
+            )
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Mark the checkpoint as whole, then report it."""
         mark_whole(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")

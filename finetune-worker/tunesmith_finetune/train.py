@@ -1,11 +1,12 @@
-"""Train a LoRA adapter on encoded rows or pairs: the child process of a job's training step.
+"""Train an adapter, or all weights, on encoded rows, pairs or rated answers: the child process of the training step.
 
     python -m tunesmith_finetune.train <job folder>
 
 Reads `plan.json`, `train.tokens.jsonl` and, if there is one, `valid.tokens.jsonl` from the job's folder. Writes
-checkpoints below `checkpoints/`, the adapter to `adapter/`, and at last `training.json` with losses and times. Started
-again after it was killed, it goes on from the last whole checkpoint. Progress goes to standard output, a JSON object a
-line with a `type`: `setup`, `evaluation`, `metrics` (a step), `checkpoint`. Everything else goes to standard error.
+checkpoints below `checkpoints/`, what was learnt to `adapter/`, and at last `training.json` with losses and times.
+Started again after it was killed, it goes on from the last whole checkpoint. Progress goes to standard output, a JSON
+object a line with a `type`: `setup`, `evaluation` (before and after), `metrics` (a step), `validation` (meanwhile),
+`checkpoint`. Everything else goes to standard error.
 """
 
 import errno
@@ -23,7 +24,7 @@ from transformers import set_seed
 from tunesmith_finetune.checkpoints import last_whole_checkpoint
 from tunesmith_finetune.device import choose_device
 from tunesmith_finetune.progress import Pausing, Progress, Reporter
-from tunesmith_finetune.trainers import METHODS
+from tunesmith_finetune.trainers import METHODS, Data
 from tunesmith_finetune.whole import write_json
 
 CHECKPOINTS_AT_ONCE = 3
@@ -43,7 +44,7 @@ def main(folder: Path, reporter: Reporter) -> None:
     train_rows = _read_rows(folder / "train.tokens.jsonl")
     valid_rows = _read_rows(folder / "valid.tokens.jsonl")
     method = METHODS[plan["method"]]
-    trainer = method.trainer(folder, plan, device, train_rows)
+    trainer = method.trainer(folder, plan, device, Data(train_rows, valid_rows))
     require_space(folder, trainer.model)
     trainer.add_callback(Progress(reporter))
     trainer.add_callback(pausing := Pausing(folder / "pause"))
@@ -58,7 +59,11 @@ def main(folder: Path, reporter: Reporter) -> None:
 
     # --- the loop
     started = time.monotonic()
-    outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    try:
+        outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except Exception:
+        require_space(folder, trainer.model)  # when that is why, it says so and how much is needed
+        raise
     seconds = time.monotonic() - started
     if pausing.asked:
         return
@@ -77,7 +82,7 @@ def main(folder: Path, reporter: Reporter) -> None:
             "seconds": round(seconds, 1),
             "steps": outcome.global_step,
             "train_loss": outcome.training_loss,
-            "trained_tokens": plan["tokens_an_epoch"] * chosen["n_epochs"],
+            "trained_tokens": round(plan["tokens_an_epoch"] * (trainer.state.epoch or chosen["n_epochs"])),
             "before": json.loads(before_file.read_text()) if valid_rows else None,
             "after": after,
             "device": device.kind,

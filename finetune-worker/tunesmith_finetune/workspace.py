@@ -24,13 +24,18 @@ class Workspace:
 
     @property
     def adapter(self) -> Path:
-        """The folder with PEFT's adapter."""
+        """The folder with what was learnt: PEFT's adapter, or the whole model."""
         return self.folder / "adapter"
 
     @property
     def training(self) -> Path:
         """What the training process says of the finished training."""
         return self.folder / "training.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's logs, where trainings are logged there."""
+        return self.folder / "tensorboard"
 
     @property
     def adapter_gguf(self) -> Path:

@@ -37,20 +37,22 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Platform, S
                 wait_for_models(engine.url)
             platform.environment["TUNESMITH_BACKEND_CHECK_SECONDS"] = "2"
             platform.start("gateway")
-            wait_until(lambda: gauge(platform.url, "models", "first") == 2, 120, "the first lists its models")
-            wait_until(lambda: gauge(platform.url, "models", "second") == 2, 120, "the second lists its models")
+            wait_until(lambda: gauge(platform, "models", "first") == 2, 120, "the first lists its models")
+            wait_until(lambda: gauge(platform, "models", "second") == 2, 120, "the second lists its models")
             yield platform, first, second
         finally:
             second.stop()
 
 
-def gauge(url: str, what: str, backend: str) -> float:
+def gauge(platform: Platform, what: str, backend: str) -> float:
     line = f'tunesmith_backend_{what}{{backend="{backend}"}} '
-    return float(httpx.get(f"{url}/metrics", timeout=60).text.split(line)[1].split("\n")[0])
+    headers = {"authorization": f"Bearer {platform.key}"}
+    shown = httpx.get(f"{platform.url}/metrics", headers=headers, timeout=60).text
+    return float(shown.split(line)[1].split("\n")[0])
 
 
-def busy(url: str) -> tuple[float, float]:
-    return gauge(url, "requests_running", "first"), gauge(url, "requests_running", "second")
+def busy(platform: Platform) -> tuple[float, float]:
+    return gauge(platform, "requests_running", "first"), gauge(platform, "requests_running", "second")
 
 
 def test_two_engines_share_the_load_and_either_may_be_killed(pair: tuple[Platform, Service, Service]) -> None:
@@ -59,8 +61,8 @@ def test_two_engines_share_the_load_and_either_may_be_killed(pair: tuple[Platfor
     with httpx.Client(base_url=platform.url, headers=headers, timeout=120) as client:
         made = {"modelName": "shared-one", "baseModel": MODEL, "systemTemplate": "Be brief."}
         assert client.post("/createModel", json=made).json()["backend"] == "first"
-        _share_the_load(client, platform.url)
-        _kill_in_the_midst(client, platform.url, first)
+        _share_the_load(client, platform)
+        _kill_in_the_midst(client, platform, first)
         for _ in range(2):
             answer = client.post("/v1/chat/completions", json={**ASK, "model": "shared-one", "max_tokens": 4})
             assert answer.status_code == 200
@@ -72,7 +74,7 @@ def test_two_engines_share_the_load_and_either_may_be_killed(pair: tuple[Platfor
         assert "not running" in states["backend 'second'"]
 
 
-def _share_the_load(client: httpx.Client, url: str) -> None:
+def _share_the_load(client: httpx.Client, platform: Platform) -> None:
     """Four long streams at once are two at each engine."""
     enough = threading.Event()
 
@@ -85,21 +87,21 @@ def _share_the_load(client: httpx.Client, url: str) -> None:
     with ThreadPoolExecutor(4) as pool:
         streams = [pool.submit(follow) for _ in range(4)]
         try:
-            wait_until(lambda: busy(url) == (2, 2), 120, "two streams at each engine")
+            wait_until(lambda: busy(platform) == (2, 2), 120, "two streams at each engine")
         finally:
             enough.set()
         for stream in streams:
             stream.result()
-    wait_until(lambda: busy(url) == (0, 0), 60, "no stream is open")
+    wait_until(lambda: busy(platform) == (0, 0), 60, "no stream is open")
 
 
-def _kill_in_the_midst(client: httpx.Client, url: str, engine: Service) -> None:
+def _kill_in_the_midst(client: httpx.Client, platform: Platform, engine: Service) -> None:
     """The stream of a killed engine ends with an error event; it is not begun again elsewhere."""
     body = {**ASK, "stream": True, "max_tokens": 2000}
     with client.stream("POST", "/v1/chat/completions", json=body) as answer:
         parts = answer.iter_text()
         text = next(parts)
-        assert busy(url) == (1, 0)
+        assert busy(platform) == (1, 0)
         engine.kill()
         text += "".join(parts)
     last = orjson.loads(text.strip().split("\n\n")[-1].removeprefix("data: "))

@@ -9,8 +9,12 @@ import openai
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from sqlalchemy import update
 
-from tunesmith_gateway.idempotency import RequestDigest
+from tunesmith_gateway.idempotency import IdempotencyService, KeptAnswer, RequestDigest
+from tunesmith_shared.clock import now
+from tunesmith_shared.database import Database
+from tunesmith_shared.tables import IdempotentRequest
 from tunesmith_shared.testing import Platform, platform_at
 
 JOB = {"model": "m", "training_file": "file-x"}
@@ -208,3 +212,24 @@ def test_a_boundary_counts_as_nothing_however_the_body_is_cut() -> None:
                 digest.add(body[at : at + size])
             digests.add(digest.result())
     assert len(digests) == 1
+
+
+async def test_a_key_is_free_again_after_a_day(database_url: str) -> None:
+    database = Database(database_url)
+    store, answer = IdempotencyService(database, "1"), KeptAnswer("digest", 200, "application/json", "{}")
+    for age, kept in ((24 * 3600 - 60, answer), (24 * 3600 + 1, None)):
+        await store.take("alice", "daily")
+        await store.keep("alice", "daily", answer)
+        async with database.session() as session:
+            await session.execute(update(IdempotentRequest).values(created_at=now() - age))
+        assert await store.take("alice", "daily") == kept
+    await database.close()
+
+
+async def test_the_secret_of_a_key_is_in_the_first_answer_alone(client: httpx.AsyncClient) -> None:
+    made = [
+        await client.post("/v1/api_keys", json={"name": "once"}, headers={"idempotency-key": "key"}) for _ in range(2)
+    ]
+    assert made[0].json()["id"] == made[1].json()["id"]
+    assert made[0].json()["secret"].startswith("ts-")
+    assert made[1].json()["secret"] == ""

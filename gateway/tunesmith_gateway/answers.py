@@ -7,8 +7,10 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
+from opentelemetry.trace import Span
 
 from tunesmith_shared import errors
+from tunesmith_shared.tracing import FIRST_BYTE
 
 
 class Answer(ABC):
@@ -84,11 +86,14 @@ class HttpAnswer(Answer):
     """An answer over HTTP, of the service that people know as `name`.
 
     The first byte has the time that the request gave it; from then on `between_bytes` seconds without any end the
-    answer with `UpstreamTimeout`.
+    answer with `UpstreamTimeout`. `called` is the span of the call, where it is traced.
     """
 
-    def __init__(self, name: str, response: aiohttp.ClientResponse, between_bytes: float) -> None:
+    def __init__(
+        self, name: str, response: aiohttp.ClientResponse, between_bytes: float, called: Span | None = None
+    ) -> None:
         super().__init__(response.status, response.headers, response.content_type)
+        self._called = called
         self._name = name
         self._response = response
         self._between_bytes = between_bytes
@@ -102,6 +107,8 @@ class HttpAnswer(Answer):
         if not self._started:
             self._started = True
             self._expect_more()
+            if self._called is not None:
+                self._called.add_event(FIRST_BYTE)
         return piece
 
     def _expect_more(self) -> None:
@@ -113,6 +120,10 @@ class HttpAnswer(Answer):
 
     def _release(self) -> None:
         self._response.release()
+        if self._called is not None:
+            self._called.set_attribute("http.response.status_code", self.status)
+            self._called.end()
+            self._called = None
 
 
 class MadeAnswer(Answer):

@@ -10,7 +10,9 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from tunesmith_gateway.authentication import Authenticate
 from tunesmith_gateway.backends.table import BackendTable
+from tunesmith_gateway.batches.admission import Admission
 from tunesmith_gateway.batches.answering import LineAnswerer
 from tunesmith_gateway.batches.checking import InputChecker
 from tunesmith_gateway.batches.repository import BatchRepository
@@ -32,6 +34,7 @@ from tunesmith_gateway.endpoints import (
     plain_chat,
     plain_documents,
     plain_models,
+    plain_sessions,
     plain_training,
     unattended,
 )
@@ -41,6 +44,7 @@ from tunesmith_gateway.idempotent_routes import IdempotentRoutes
 from tunesmith_gateway.keys import KeyService
 from tunesmith_gateway.limits import GenerationQueue, Limiter, Limits
 from tunesmith_gateway.models import ModelService
+from tunesmith_gateway.plain_paths import PlainPaths
 from tunesmith_gateway.sessions import SessionService
 from tunesmith_gateway.settings import GatewaySettings
 from tunesmith_gateway.upstream import Timeouts, Upstream
@@ -58,6 +62,7 @@ _ENDPOINTS = (
     forwarded,
     ollama,
     plain_chat,
+    plain_sessions,
     plain_models,
     plain_documents,
     plain_training,
@@ -96,6 +101,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         },
         details={row.title: partial(_check_backend, row.name) for row in settings.backends},
         middleware=[
+            Middleware(Authenticate),
+            Middleware(PlainPaths),
             Middleware(BodyLimit, limit=settings.body_limit_mb * _MIB, upload_limit=settings.upload_limit_mb * _MIB),
             Middleware(IdempotentRoutes),
         ],
@@ -156,6 +163,7 @@ def _batch_runner(services: Services) -> BatchRunner:
         f"gateway-{settings.instance}",
         repository,
         InputChecker(repository, services.files, services.models, settings.body_limit_mb * _MIB),
+        Admission(services.keys, services.limiter, services.queue),
         LineAnswerer(partial(unattended.answer, services)),
         ResultWriter(repository, FileStore(settings.files_path)),
         settings.batch_concurrency,

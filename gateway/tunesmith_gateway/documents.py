@@ -11,9 +11,10 @@ from typing import Any
 from fastapi import UploadFile
 
 from tunesmith_gateway.citations import Chunk
-from tunesmith_gateway.files import FileService
+from tunesmith_gateway.files import FileService, checked_filename
 from tunesmith_gateway.upstream import Upstream
 from tunesmith_shared.errors import BadRequest, NotFound
+from tunesmith_shared.tracing import span
 
 Json = dict[str, Any]
 
@@ -91,6 +92,7 @@ class DocumentService:
 
     async def delete(self, owner: str, shelf: Shelf, name: str) -> list[str]:
         """Remove the document of this name (or file id) and return the ids of its files. Raises `NotFound`."""
+        checked_filename(name)
         store = await self._store(owner, shelf)
         documents = await self._documents(owner, store) if store else []
         named = [document for document in documents if name in (document["filename"], document["id"])]
@@ -107,6 +109,8 @@ class DocumentService:
 
     async def search_model(self, owner: str, model: str, names: list[str], question: str, how: Retrieval) -> Found:
         """Return the chunks of the named documents of `model` that answer `question`."""
+        for name in names:
+            checked_filename(name)
         shelf = Shelf(model)
         store = await self._store(owner, shelf)
         documents = await self._documents(owner, store) if store else []
@@ -125,7 +129,9 @@ class DocumentService:
     ) -> Found:
         """Return the chunks of a vector store that answer `question`; of `file_ids` only, when given."""
         body = _search_body(question, how, file_ids)
-        page = await self._rag.call("POST", f"/v1/vector_stores/{store}/search", owner=owner, body=body)
+        with span("retrieval", {"tunesmith.chunks_wanted": how.k, "tunesmith.queries": how.queries}) as searched:
+            page = await self._rag.call("POST", f"/v1/vector_stores/{store}/search", owner=owner, body=body)
+            searched.set_attribute("tunesmith.chunks_found", len(page["data"]))
         chunks = [
             Chunk(
                 file_id=found["file_id"],

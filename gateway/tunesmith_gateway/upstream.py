@@ -10,12 +10,14 @@ from typing import Any
 
 import aiohttp
 import orjson
+from opentelemetry.trace import StatusCode
 
 from tunesmith_gateway.answers import Answer, HttpAnswer, not_reached
 from tunesmith_gateway.usage import count
 from tunesmith_shared import errors
 from tunesmith_shared.logs import request_id
 from tunesmith_shared.middleware import REQUEST_ID_HEADER
+from tunesmith_shared.tracing import call
 
 Json = dict[str, Any]
 
@@ -132,6 +134,7 @@ class Upstream(Target):
         headers = {**self._headers, REQUEST_ID_HEADER: request_id.get(), **request.headers}
         if self._tells_owner:
             headers[OWNER_HEADER] = request.owner
+        called = call(f"call {self._name}", {"http.request.method": request.method}, headers)
         data = request.content
         if data is None and request.body is not None:
             data = orjson.dumps(request.body)
@@ -145,9 +148,14 @@ class Upstream(Target):
                 timeout=self._timeout,
                 allow_redirects=False,
             )
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise not_reached(self._name, error) from error
-        return HttpAnswer(self._name, response, self._between_bytes)
+        except BaseException as error:
+            if called is not None:
+                called.set_status(StatusCode.ERROR, type(error).__name__)
+                called.end()
+            if isinstance(error, (aiohttp.ClientError, TimeoutError)):
+                raise not_reached(self._name, error) from error
+            raise
+        return HttpAnswer(self._name, response, self._between_bytes, called)
 
 
 def answered_error(name: str, status: int, content: bytes, retry_after: str | None) -> errors.TunesmithError:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import httpx
 import ollama
 
+from tunesmith_shared.tracing import http_hooks
+
 _SYSTEM = (
     "You rewrite questions. For each question, write {count} other ways to ask the same question, one on each line. "
     "Never answer the question."
@@ -50,7 +52,7 @@ class Rewriter:
     """Asks a chat model behind Ollama's API, for `seconds` at the most."""
 
     def __init__(self, host: str, count: int, seconds: float) -> None:
-        self._client = ollama.AsyncClient(host=host)
+        self._client = ollama.AsyncClient(host=host, **http_hooks())
         self._count = count
         self._seconds = seconds
 

@@ -32,6 +32,8 @@ class ServiceSettings(BaseSettings):
         description="What can be made again: llama.cpp's tools, dequantised base models. Outside the checkout.",
     )
     models_dir: Path | None = Field(default=None, description="Ollama's model store. Default: <data_dir>/models.")
+    model_family: str = Field(default="", description="With model_name, the model that the platform is set up with.")
+    model_name: str = Field(default="", description="Served as <model_family>:<model_name>, or under itself alone.")
     files_dir: Path | None = Field(default=None, description="Uploaded files. Default: <data_dir>/files.")
     database_url: str = Field(
         default="",
@@ -62,6 +64,23 @@ class ServiceSettings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+    otel_endpoint: str = Field(
+        default="",
+        validation_alias=_env("TUNESMITH_OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "otel_endpoint"),
+        description="An OpenTelemetry collector over OTLP/HTTP, such as http://collector:4318. Default: no traces.",
+    )
+    otel_headers: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=_env("TUNESMITH_OTEL_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS", "otel_headers"),
+        description="What the collector wants to be shown: name=value,name=value.",
+    )
+    otel_sample_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        validation_alias=_env("TUNESMITH_OTEL_SAMPLE_RATIO", "OTEL_TRACES_SAMPLER_ARG", "otel_sample_ratio"),
+        description="Which part of the requests that come without a trace is traced.",
+    )
     drain_seconds: float = Field(default=20.0, ge=0, description="How long open requests may go on after SIGTERM.")
 
     @classmethod
@@ -96,6 +115,11 @@ class ServiceSettings(BaseSettings):
         """The model store's folder, in Ollama's layout."""
         assert self.models_dir is not None  # noqa: S101 - set by _derive
         return self.models_dir
+
+    @property
+    def configured_model(self) -> str:
+        """The name of the model that the configuration sets up; nothing when there is none."""
+        return f"{self.model_family}:{self.model_name}" if self.model_family and self.model_name else self.model_name
 
     @property
     def files_path(self) -> Path:

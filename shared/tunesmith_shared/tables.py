@@ -267,13 +267,14 @@ class Checkpoint(Base):
 class Batch(Base):
     """A file of requests in work, as `/v1/batches` shows it.
 
-    `runner` is the gateway that works on it until `lease_until`; `attempts` counts how often one began since a line
-    was last finished.
+    `key_id` is the API key whose limits its lines count against. `runner` is the gateway that works on it until
+    `lease_until`; `attempts` counts how often one began since a line was last finished.
     """
 
     __tablename__ = "batches"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     owner: Mapped[str] = mapped_column(String(64), index=True)
+    key_id: Mapped[str | None] = mapped_column(String(64))
     endpoint: Mapped[str] = mapped_column(String(64))
     input_file_id: Mapped[str] = mapped_column(String(64))
     output_file_id: Mapped[str | None] = mapped_column(String(64))

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
+from tunesmith_finetune.base_models import BaseModel
 from tunesmith_finetune.export import Exporter
 from tunesmith_finetune.hyperparameters import gguf_types
 from tunesmith_finetune.imatrix import compute_imatrix
@@ -28,9 +29,17 @@ async def convert(pipeline: Pipeline, job: Job) -> None:
 
 
 async def merge(pipeline: Pipeline, job: Job) -> None:
-    """Merge the adapter into the base's half-precision GGUF, which is made once for all jobs."""
+    """Merge the adapter into the base's half-precision GGUF, which is made once for all jobs.
+
+    An adapter that stays by itself needs that file only where the base came without one to serve it on.
+    """
     workspace = pipeline.workspace(job)
-    if not workspace.is_merged or workspace.merged_gguf.exists():
+    if workspace.merged_gguf.exists():
+        return
+    base = await pipeline.base_model(job)
+    if not workspace.is_merged:
+        if not base.package:
+            await ensure_base_gguf(pipeline, job, base)
         return
     exporter = _exporter(pipeline, job, await await_tools(pipeline, job))
     if _all_weights(workspace):
@@ -38,16 +47,16 @@ async def merge(pipeline: Pipeline, job: Job) -> None:
             await exporter.base_to_f16(workspace.adapter, workspace.merged_gguf)
             told.detail, told.data = _size(workspace.merged_gguf)
         return
-    base_gguf = await _base_gguf(pipeline, job, exporter)
+    base_gguf = await ensure_base_gguf(pipeline, job, base)
     async with act(pipeline, job, "merge", "merging adapter into the base", "merged adapter into the base") as told:
         await exporter.merge(base_gguf, workspace.adapter_gguf, workspace.merged_gguf)
         told.detail, told.data = _size(workspace.merged_gguf)
 
 
-async def _base_gguf(pipeline: Pipeline, job: Job, exporter: Exporter) -> Path:
-    """Return the base's half-precision GGUF, converted now if no job has done so before."""
-    base = await pipeline.base_model(job)
+async def ensure_base_gguf(pipeline: Pipeline, job: Job, base: BaseModel) -> Path:
+    """Return the half-precision GGUF of the prepared `base`, which is made once for all jobs."""
     base_gguf = pipeline.bases.f16_gguf(base)
+    exporter = _exporter(pipeline, job, await await_tools(pipeline, job))
     async with pipeline.bases.lock(base_gguf):
         if not base_gguf.exists():
             async with act(pipeline, job, "base-gguf", "converting the base to GGUF", "converted the base to GGUF"):

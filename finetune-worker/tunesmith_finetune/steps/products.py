@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tunesmith_finetune.artifact import Artifact
-from tunesmith_finetune.base_models import packaged_gguf
 from tunesmith_finetune.datasets.formats import Example
 from tunesmith_finetune.hyperparameters import gguf_types
 from tunesmith_finetune.measure_names import ADAPTER
@@ -37,12 +36,12 @@ async def products_of(pipeline: Pipeline, job: Job) -> list[Product]:
     workspace, base = pipeline.workspace(job), await pipeline.base_model(job)
     body = job.request["body"]
     inherited = await pipeline.publisher.parameters_of([job.model, *base.served_as])
-    parameters = {**inherited, **(body.get("parameters") or {})}
+    parameters = {**pipeline.bases.parameters(base), **inherited, **(body.get("parameters") or {})}
     system = body.get("system") if body.get("system") is not None else common_system(workspace)
     types = gguf_types(read_json(workspace.plan)["hyperparameters"]["gguf_type"])
     if not types:
         base_name = (base.served_as or (base.name,))[0]
-        artifact = Artifact(packaged_gguf(base), parameters, workspace.adapter_gguf, base_name, system)
+        artifact = Artifact(pipeline.bases.served_gguf(base), parameters, workspace.adapter_gguf, base_name, system)
         return [Product(ADAPTER, [job.model_name], artifact)]
     return [
         Product(label, names, Artifact(workspace.model_gguf(label), parameters, system=system))

@@ -31,6 +31,7 @@ async def train(pipeline: Pipeline, job: Job) -> None:
                 title="The training",
                 log=workspace.log,
                 limits=pipeline.training_limits,
+                environment={"TENSORBOARD_LOGGING_DIR": str(workspace.tensorboard)},
                 on_line=listener.hear,
             )
             if not workspace.training.exists() and workspace.pause.exists():
@@ -71,6 +72,7 @@ class _Listener:
             "setup": self._setup,
             "evaluation": self._evaluation,
             "metrics": self._metrics,
+            "validation": self._validation,
             "checkpoint": self._checkpoint,
         }[kind](report)
 
@@ -95,6 +97,11 @@ class _Listener:
         await self._jobs.change(self._job.id, estimated_finish=now() + report["eta_seconds"])
         message = f"Step {step}/{total}: training loss={report['train_loss']:.2f}"
         await self._jobs.measure(self._job.id, f"step-{step}", message, report)
+
+    async def _validation(self, report: dict[str, Any]) -> None:
+        step, total, loss = report["step"], report["total_steps"], report["valid_loss"]
+        message = f"Step {step}/{total}: loss on the evaluation rows={loss:.3f}"
+        await self._jobs.measure(self._job.id, f"valid-{step}", message, report)
 
     async def _checkpoint(self, report: dict[str, Any]) -> None:
         step = report["step"]

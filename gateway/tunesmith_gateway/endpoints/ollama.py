@@ -1,16 +1,20 @@
 """Ollama's dialect: its own routes under the gateway's keys and ownership, streams byte for byte."""
 
+import re
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator, Services
+from tunesmith_gateway.endpoints.ollama_sessions import answer_in_session
 from tunesmith_gateway.endpoints.v1 import read_json
 from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.relay import NDJSON, Generation, Relay
 from tunesmith_gateway.upstream import Outgoing, Target
-from tunesmith_shared.errors import NotFound, TunesmithError
+from tunesmith_shared.errors import BadRequest, NotFound, TunesmithError
+
+_DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
 
 router = APIRouter(prefix="/api", tags=["ollama"])
 
@@ -38,10 +42,13 @@ async def _as_answered(error: TunesmithError) -> TunesmithError:
     return error
 
 
-@router.post("/generate")
-@router.post("/chat")
-async def generation(request: Request, services: GatewayServices, caller: Generator) -> Relay:
-    """Generate with a model."""
+@router.post("/generate", response_model=None)
+@router.post("/chat", response_model=None)
+async def generation(request: Request, services: GatewayServices, caller: Generator) -> Response:
+    """Generate with a model; with a `session_id` as a turn of that session."""
+    body = await read_json(request)
+    if body.get("session_id") is not None:
+        return await answer_in_session(request, services, caller.owner, _named(body), body)
     return await _ask(request, services, caller, NDJSON)
 
 
@@ -117,12 +124,14 @@ async def pull(request: Request, services: GatewayServices, caller: Chatter) -> 
 @router.head("/blobs/{digest}")
 async def has_blob(digest: str, services: GatewayServices, caller: Chatter) -> Relay:
     """Say whether a blob is there."""
+    _check_digest(digest)
     return Relay(services.backends.store(), Outgoing("HEAD", f"/api/blobs/{digest}", caller.owner))
 
 
 @router.post("/blobs/{digest}")
 async def put_blob(digest: str, request: Request, services: GatewayServices, caller: Chatter) -> Relay:
     """Store a blob, streamed through."""
+    _check_digest(digest)
     upload = Outgoing(
         "POST",
         f"/api/blobs/{digest}",
@@ -131,6 +140,11 @@ async def put_blob(digest: str, request: Request, services: GatewayServices, cal
         headers={"content-type": "application/octet-stream"},
     )
     return Relay(services.backends.store(), upload, on_error=_as_answered)
+
+
+def _check_digest(digest: str) -> None:
+    if not _DIGEST.fullmatch(digest):
+        raise BadRequest("invalid digest format")
 
 
 def _named(body: dict[str, Any]) -> str:

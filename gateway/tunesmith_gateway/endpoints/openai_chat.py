@@ -16,7 +16,8 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from tunesmith_gateway.chat import Generated, Question, Turn
-from tunesmith_gateway.dependencies import GatewayServices, Generator, Held, Services
+from tunesmith_gateway.choices import merged, several
+from tunesmith_gateway.dependencies import GatewayServices, Generator, Services, held
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.endpoints.retrieval import RetrievalOptions, shown_retrieval
 from tunesmith_gateway.endpoints.v1 import generate, model_of, number_of_choices, read_json
@@ -43,13 +44,13 @@ class Extensions(BaseModel):
 
 
 @router.post("/chat/completions", response_model=None)
-async def chat_completions(request: Request, services: GatewayServices, caller: Generator, held: Held) -> Response:
+async def chat_completions(request: Request, services: GatewayServices, caller: Generator) -> Response:
     """Answer a conversation, whole or as a stream."""
     body = await read_json(request)
     if not is_extended(body):
         return await generate(request, services, caller, "/v1/chat/completions", body)
     extensions = _extensions(body)
-    prepared = _prepare(services, caller.owner, body, extensions, held)
+    prepared = _prepare(services, caller.owner, body, extensions, held(request))
     turn, upstream_body = await while_connected(request, prepared)
     if body.get("stream") and extensions.self_consistency is None:
         return StreamingResponse(_streamed(services, turn, upstream_body), media_type="text/event-stream")
@@ -68,8 +69,8 @@ def is_extended(body: dict[str, Any]) -> bool:
 async def whole_turn(services: Services, owner: str, body: dict[str, Any]) -> dict[str, Any]:
     """Return the whole answer to a request with our extensions."""
     extensions = _extensions(body)
-    async with AsyncExitStack() as held:
-        turn, upstream_body = await _prepare(services, owner, body, extensions, held)
+    async with AsyncExitStack() as until_sent:
+        turn, upstream_body = await _prepare(services, owner, body, extensions, until_sent)
         return await _whole(services, turn, upstream_body, extensions.self_consistency)
 
 
@@ -85,12 +86,12 @@ def _extensions(body: dict[str, Any]) -> Extensions:
 
 
 async def _prepare(
-    services: Services, owner: str, body: dict[str, Any], extensions: Extensions, held: AsyncExitStack
+    services: Services, owner: str, body: dict[str, Any], extensions: Extensions, until_sent: AsyncExitStack
 ) -> tuple[Turn, dict[str, Any]]:
-    """Return the turn, and the request to the model that it leads to; the session's turn is `held` from here on."""
+    """Return the turn, and the request to the model that it leads to; the session's turn is held `until_sent`."""
     question = await _question(services, owner, body, extensions)
     if question.session_id is not None:
-        await held.enter_async_context(services.sessions.turn(question.owner, question.session_id))
+        await until_sent.enter_async_context(services.sessions.turn(question.owner, question.session_id))
     turn = await services.chat.prepare(question)
     plain = {key: value for key, value in body.items() if key not in _EXTENSIONS}
     return turn, plain | {"messages": turn.messages, "truncate": False}
@@ -117,14 +118,14 @@ async def _question(services: Services, owner: str, body: dict[str, Any], extens
 async def _whole(
     services: Services, turn: Turn, body: dict[str, Any], consistency: SelfConsistency | None
 ) -> dict[str, Any]:
-    async def ask(one: dict[str, Any]) -> dict[str, Any]:
-        if turn.refused:
-            return refusal_completion(turn.model)
-        path, owner = "/v1/chat/completions", turn.question.owner
-        answer: dict[str, Any] = await services.backends.route(turn.model).call("POST", path, owner=owner, body=one)
-        return answer
+    path, owner, route = "/v1/chat/completions", turn.question.owner, services.backends.route(turn.model)
 
-    answer = await (ask(body) if consistency is None else consistent_answer(ask, body, consistency))
+    async def ask(one: dict[str, Any], count: int) -> dict[str, Any]:
+        if turn.refused:
+            return merged([refusal_completion(turn.model)] * count)
+        return await several(route, path, owner, one, count)
+
+    answer = await (ask(body, 1) if consistency is None else consistent_answer(ask, body, consistency))
     message = answer["choices"][0]["message"]
     text = message.get("content") or ""
     message["annotations"] = _annotations(turn, text)
