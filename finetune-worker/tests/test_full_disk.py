@@ -67,7 +67,7 @@ def run(worker: Worker, training_file: str) -> str:
 
 
 def ended(worker: Worker, job_id: str) -> dict[str, Any]:
-    wait_until(lambda: worker.job(job_id)["finished_at"], 600, "the job ends")
+    wait_until(lambda: worker.job(job_id)["finished_at"], 1800, "the job ends")
     return worker.job(job_id)
 
 

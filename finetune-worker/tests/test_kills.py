@@ -59,10 +59,10 @@ def survive(platform: Platform, worker: Worker, name: str, moment: str) -> str:
     job_id = created.raise_for_status().json()["id"]
     process = platform.services["worker"].process
     assert process is not None
-    wait_until(lambda: process.poll() is not None, 600, f"the kill: {moment}")
+    wait_until(lambda: process.poll() is not None, 1800, f"the kill: {moment}")
     wrong = half_registered(platform)
     platform.services["worker"].start()
-    wait_until(lambda: worker.job(job_id)["finished_at"] is not None, 600, f"the end of the job after: {moment}")
+    wait_until(lambda: worker.job(job_id)["finished_at"] is not None, 1800, f"the end of the job after: {moment}")
     job = worker.job(job_id)
     if job["status"] != "succeeded":
         return f"{job['status']}: {job['error']}"

@@ -55,10 +55,10 @@ def test_a_paused_training_goes_on_from_the_step_where_it_was(client: OpenAI, pl
     jobs, worker = client.fine_tuning.jobs, platform.services["worker"]
     job_id = create(client, dataset)
     waiting = create(client, dataset)
-    wait_until(lambda: steps(client, job_id), 600, "the first step")
+    wait_until(lambda: steps(client, job_id), 1800, "the first step")
     assert status(jobs.pause(job_id)) == "paused"
     assert status(jobs.pause(job_id)) == "paused"
-    wait_until(lambda: status(jobs.retrieve(waiting)) == "running", 600, "the next job has its turn")
+    wait_until(lambda: status(jobs.retrieve(waiting)) == "running", 1800, "the next job has its turn")
     assert status(jobs.cancel(waiting)) == "cancelled"
     before = steps(client, job_id)
     saved = max(checkpoint.step_number for checkpoint in jobs.checkpoints.list(job_id))
@@ -68,7 +68,7 @@ def test_a_paused_training_goes_on_from_the_step_where_it_was(client: OpenAI, pl
     worker.start()
     assert status(jobs.retrieve(job_id)) == "paused"
     assert status(jobs.resume(job_id)) == "queued"
-    wait_until(lambda: "train" in recorded(platform, f"{job_id}-2"), 900, "the training ends")
+    wait_until(lambda: "train" in recorded(platform, f"{job_id}-2"), 1800, "the training ends")
     after = steps(client, job_id)
     assert after[: len(before)] == before
     assert after == sorted(set(after))
@@ -92,11 +92,11 @@ def test_a_queued_job_is_paused_and_has_its_turn_when_it_is_resumed(
     running, queued = create(client, dataset), create(client, dataset)
     assert status(jobs.pause(queued)) == "paused"
     jobs.cancel(running)
-    wait_until(lambda: finished(platform, queued), 600, "its workflow passes by")
+    wait_until(lambda: finished(platform, queued), 1800, "its workflow passes by")
     assert recorded(platform, queued) == ["validate"]
     assert status(jobs.retrieve(queued)) == "paused"
     jobs.resume(queued)
-    wait_until(lambda: status(jobs.retrieve(queued)) == "running", 600, "it has its turn")
+    wait_until(lambda: status(jobs.retrieve(queued)) == "running", 1800, "it has its turn")
     jobs.cancel(queued)
 
 

@@ -110,6 +110,8 @@ def _contradictions(wanted: Hyperparameters, body: JobCreate) -> Iterator[tuple[
     yield "packing", method != "supervised" and wanted.packing is True, "Only supervised rows can be packed."
     yield "gguf_type", bool(unknown), f"There is no GGUF type '{unknown}'. Choose of {known}."
     yield "gguf_type", bool(blind), f"{blind} cannot be written without an importance matrix: set imatrix=true."
+    no_file = wanted.merge is False and body.push is not None and body.push.content == "gguf"
+    yield "merge", no_file, "With merge=false there is no model file to push; push the adapter."
     yield "imatrix", wanted.merge is False and wanted.imatrix is True, "With merge=false nothing is quantised."
     unmerged = wanted.merge is False and bool(types)
     yield "gguf_type", unmerged, "gguf_type is that of a merged model; with merge=false the base keeps its own."

@@ -4,6 +4,7 @@ import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from fnmatch import fnmatch
 from typing import TypeVar
 
 from tunesmith_finetune import hyperparameters, workflow
@@ -17,7 +18,7 @@ from tunesmith_shared.clock import now
 from tunesmith_shared.errors import BadRequest, Conflict, NotFound
 from tunesmith_shared.ids import new_id
 from tunesmith_shared.names import CANDIDATES, ModelName
-from tunesmith_shared.schemas.jobs import FINISHED, JobCreate
+from tunesmith_shared.schemas.jobs import FINISHED, HubPush, JobCreate
 from tunesmith_shared.schemas.previews import JobPreview
 from tunesmith_shared.tables import Checkpoint, Job, JobEvent
 
@@ -42,6 +43,7 @@ class JobService:
             return _same_request(made, body)
         wanted = hyperparameters.requested(body)
         base = await self._base_of(body.model, owner)
+        self._check_push(body.push)
         hyperparameters.choose(wanted, body.method.type, rows=1, longest=1, context_length=base.context_length)
         job_id = new_id("ftjob")
         name = await self._model_name(body, base, job_id, owner)
@@ -155,6 +157,14 @@ class JobService:
                 break
             name = row.base_model
         raise unknown_base_model(model, await asyncio.to_thread(self._pipeline.bases.known))
+
+    def _check_push(self, push: HubPush | None) -> None:
+        allowed = [pattern.strip().lower() for pattern in self._pipeline.settings.hub_push.split(",")]
+        if push is not None and not any(fnmatch(push.repository.lower(), pattern) for pattern in allowed):
+            raise BadRequest(
+                f"Models may not be sent to '{push.repository}': TUNESMITH_HUB_PUSH does not name it.",
+                param="push.repository",
+            )
 
     async def _model_name(self, body: JobCreate, base: BaseModel, job_id: str, owner: str) -> str:
         ending = re.sub(r"[^a-z0-9._-]+", "-", (body.suffix or job_id[-8:]).lower()).strip("-.") or job_id[-8:]

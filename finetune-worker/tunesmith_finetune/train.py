@@ -59,7 +59,11 @@ def main(folder: Path, reporter: Reporter) -> None:
 
     # --- the loop
     started = time.monotonic()
-    outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    try:
+        outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except Exception:
+        require_space(folder, trainer.model)  # when that is why, it says so and how much is needed
+        raise
     seconds = time.monotonic() - started
     if pausing.asked:
         return

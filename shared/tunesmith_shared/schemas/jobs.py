@@ -116,11 +116,20 @@ class DatasetUse(Body):
     weight: Annotated[float, Field(gt=0, le=100)] = 1.0
 
 
+class HubPush(Body):
+    """Where a finished model is sent: a repository of a model hub, and what of it. The hub's token is the worker's."""
+
+    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}$")]
+    content: Literal["adapter", "gguf"] = "adapter"
+    visibility: Literal["private", "public"] = "private"
+
+
 class JobCreate(Body):
     """The body of `POST /v1/fine_tuning/jobs`. `model_name` is the name that the result serves under, `parameters` are
     Ollama's options (stop strings too) that it serves with; those not named are the base model's. `system` is the
     system prompt that it serves with; without it, one that every training row begins with is taken. `datasets` says
     how the training and the validation file are used, and names further files that are trained on beside the first.
+    `push` sends the result to a model hub, where the worker's settings allow the repository.
     """
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
@@ -136,6 +145,7 @@ class JobCreate(Body):
     integrations: list[Any] | None = None
     parameters: dict[str, bool | int | float | str | list[str]] | None = None
     system: Annotated[str, Field(max_length=32_768)] | None = None
+    push: HubPush | None = None
 
 
 class JobError(BaseModel):
