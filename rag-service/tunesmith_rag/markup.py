@@ -50,14 +50,18 @@ def sections_of_html(text: str) -> list[str]:
     """Return what a browser would show of an HTML document, cut before each `h1` and `h2`."""
     body = LexborHTMLParser(text).body
     writer = _Writer()
-    node = body.child if body else None
+    if body is None:
+        return []
+    node = body.child
     while node is not None:
         below = node.child if _enter(node, writer) else None
-        if below is None:
-            while node.next is None and node.parent is not None and node.parent.mem_id != body.mem_id:
-                node = node.parent
-                writer.leave(node.tag)
+        while below is None and node is not None:
             below = node.next
+            if below is None:
+                node = node.parent
+                if node is None or node.mem_id == body.mem_id:
+                    break
+                writer.leave(node.tag or "")
         node = below
     return writer.sections()
 
@@ -69,7 +73,7 @@ def _enter(node: LexborNode, writer: "_Writer") -> bool:
         return False
     if node.tag in _UNSEEN or not node.is_element_node:
         return False
-    writer.enter(node.tag)
+    writer.enter(node.tag or "")
     return True
 
 
@@ -119,8 +123,7 @@ class _Writer:
 def _tidy(parts: list[str]) -> str:
     # White space first, in one pass: what follows must not meet long runs of it, which it would search again and again.
     text = re.sub(r"\s+", _shorter, "".join(parts)).strip()
-    text = re.sub(r"\s*\| \s*", " | ", text)  # white space and paragraphs in a cell
-    return text
+    return re.sub(r"\s*\| \s*", " | ", text)  # white space and paragraphs in a cell
 
 
 def _shorter(space: re.Match[str]) -> str:
