@@ -3,8 +3,9 @@
 #   docker build --target finetune-worker --build-arg TORCH=cuda -t tunesmith/finetune-worker:cuda .
 #
 # A service's packages come from its lock, with hashes, into /opt/venv; its own code is copied in beside them, last, so
-# that a change of code rebuilds one small layer. Everything runs as user 10001, and nothing writes outside /data,
-# /files, /models, /cache and /tmp, so that the root file system can be read-only.
+# that a change of code rebuilds one small layer; what changes with every commit, REVISION, comes at the very end.
+# Everything runs as user 10001, and nothing writes outside the folders below `runtime` and
+# /tmp, so that the root file system can be read-only.
 
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG TORCH=cpu
@@ -24,9 +25,14 @@ FROM packages AS gateway-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes -r requirements/gateway.lock
 
+# Without what no service uses: test data, ONNX Runtime's library for C (Python's module has its own), and the bytecode
+# of modules that are never imported (the image below makes the others').
 FROM packages AS rag-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python -m pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes -r requirements/rag.lock
+    python -m pip --python /opt/venv/bin/python install --quiet --no-compile --no-deps --require-hashes \
+        -r requirements/rag.lock \
+    && cd /opt/venv/lib/python3.11/site-packages \
+    && rm -rf onnx/backend/test onnxruntime/capi/libonnxruntime.so.* numpy/*/tests numpy/tests
 
 FROM packages AS engine-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
@@ -76,20 +82,17 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=cache,target=/llama.
 FROM base AS runtime
 RUN groupadd --gid 10001 tunesmith \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin tunesmith \
-    && install -d -o tunesmith -g tunesmith /data /files /models /cache /scratch /vectors
+    && install -d -o tunesmith -g tunesmith /data /files /models /cache /scratch /vectors /base-models /certificates
 ENV PATH=/opt/venv/bin:$PATH \
     HOME=/tmp \
     TUNESMITH_DATA_DIR=/data \
     TUNESMITH_FILES_DIR=/files \
     TUNESMITH_MODELS_DIR=/models \
     TUNESMITH_CACHE_DIR=/cache \
+    TUNESMITH_BASE_MODELS_DIR=/base-models \
     TUNESMITH_LOG_FORMAT=json
 WORKDIR /app
-ARG VERSION=0.1.0
-ARG REVISION=unknown
-LABEL org.opencontainers.image.vendor="Tunesmith" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+LABEL org.opencontainers.image.vendor="Tunesmith"
 
 FROM runtime AS runtime-openmp
 RUN apt-get update -qq \
@@ -99,8 +102,6 @@ RUN apt-get update -qq \
 # --- the images ---
 
 FROM runtime AS gateway
-LABEL org.opencontainers.image.title="tunesmith gateway" \
-      org.opencontainers.image.description="API keys, the OpenAI, Ollama and plain dialects, routing to models."
 COPY --from=gateway-packages /opt/venv /opt/venv
 COPY shared/tunesmith_shared /opt/venv/lib/python3.11/site-packages/tunesmith_shared
 COPY gateway/tunesmith_gateway /opt/venv/lib/python3.11/site-packages/tunesmith_gateway
@@ -110,29 +111,36 @@ USER 10001:10001
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s CMD ["python", "-m", "tunesmith_shared.healthcheck", "8000"]
 CMD ["python", "-m", "tunesmith_gateway"]
+ARG VERSION=0.1.0 REVISION=unknown
+LABEL org.opencontainers.image.title="tunesmith gateway" \
+      org.opencontainers.image.description="API keys, the OpenAI, Ollama and plain dialects, routing to models." \
+      org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
 
 FROM gateway AS migrate
-LABEL org.opencontainers.image.title="tunesmith migrate" \
-      org.opencontainers.image.description="Brings the database to the newest schema, then ends."
 HEALTHCHECK NONE
 CMD ["python", "-m", "tunesmith_shared.migrate"]
+ARG VERSION=0.1.0 REVISION=unknown
+LABEL org.opencontainers.image.title="tunesmith migrate" \
+      org.opencontainers.image.description="Brings the database to the newest schema, then ends." \
+      org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
 
 FROM runtime AS rag-service
-LABEL org.opencontainers.image.title="tunesmith rag-service" \
-      org.opencontainers.image.description="PDF ingestion, vector stores, retrieval with page citations."
 COPY --from=rag-packages /opt/venv /opt/venv
 COPY shared/tunesmith_shared /opt/venv/lib/python3.11/site-packages/tunesmith_shared
 COPY rag-service/tunesmith_rag /opt/venv/lib/python3.11/site-packages/tunesmith_rag
-RUN python -m compileall -q /opt/venv/lib/python3.11/site-packages/tunesmith_*
+RUN python -m compileall -q /opt/venv/lib/python3.11/site-packages/tunesmith_* \
+    && python -c 'import tunesmith_rag.app, tunesmith_rag.parse_child'
 ENV TUNESMITH_RAG_HOST=0.0.0.0 TUNESMITH_RAG_PORT=8001
 USER 10001:10001
 EXPOSE 8001
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s CMD ["python", "-m", "tunesmith_shared.healthcheck", "8001"]
 CMD ["python", "-m", "tunesmith_rag"]
+ARG VERSION=0.1.0 REVISION=unknown
+LABEL org.opencontainers.image.title="tunesmith rag-service" \
+      org.opencontainers.image.description="PDF ingestion, vector stores, retrieval with page citations." \
+      org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
 
 FROM runtime-openmp AS finetune-worker
-LABEL org.opencontainers.image.title="tunesmith finetune-worker" \
-      org.opencontainers.image.description="From a dataset to a quantised model that serves under its own name."
 COPY --from=llama-cpp /opt/llama.cpp /opt/llama.cpp
 COPY --from=worker-packages-chosen /opt/venv /opt/venv
 COPY shared/tunesmith_shared /opt/venv/lib/python3.11/site-packages/tunesmith_shared
@@ -145,10 +153,12 @@ USER 10001:10001
 EXPOSE 8002
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s CMD ["python", "-m", "tunesmith_shared.healthcheck", "8002"]
 CMD ["python", "-m", "tunesmith_finetune"]
+ARG VERSION=0.1.0 REVISION=unknown
+LABEL org.opencontainers.image.title="tunesmith finetune-worker" \
+      org.opencontainers.image.description="From a dataset to a quantised model that serves under its own name." \
+      org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
 
 FROM runtime-openmp AS engine
-LABEL org.opencontainers.image.title="tunesmith engine" \
-      org.opencontainers.image.description="Ollama's REST API over llama.cpp, where there is no Ollama."
 COPY --from=engine-packages /opt/venv /opt/venv
 COPY shared/tunesmith_shared /opt/venv/lib/python3.11/site-packages/tunesmith_shared
 COPY engine/tunesmith_engine /opt/venv/lib/python3.11/site-packages/tunesmith_engine
@@ -158,3 +168,7 @@ USER 10001:10001
 EXPOSE 11434
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s CMD ["python", "-m", "tunesmith_shared.healthcheck", "11434"]
 CMD ["python", "-m", "tunesmith_engine"]
+ARG VERSION=0.1.0 REVISION=unknown
+LABEL org.opencontainers.image.title="tunesmith engine" \
+      org.opencontainers.image.description="Ollama's REST API over llama.cpp, where there is no Ollama." \
+      org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"

@@ -7,7 +7,6 @@ saw and leaves with status 1, after a sentence, when that is not as it should be
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,35 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from compose_stack import containers, docker, require
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-BASE_IMAGE = "python:3.11-slim-bookworm"
-SMALL_IMAGES = {"gateway", "rag-service"}
-SMALL_MB = 400
 INNER_PORTS = {5432, 8000, 8001, 8002, 11434}
-ROOT_IS_NEEDED = {("postgres", "docker-init"), ("postgres", "pg_isready")}
+ROOT_IS_NEEDED = {("postgres", "pg_isready")}
 """PostgreSQL's image starts as root to become another user; Docker runs its health check as who it started as."""
+KILLED, BROKEN = 137, 1
+"""Exit codes: of what did not stop within its grace period, and of what could not stop by itself."""
+WAY_OUT = {"gateway"}
+"""Who may be on a network with a way to the internet; Ollama's own image would be, too."""
 MODEL = "smollm2:135m"
 SECONDS = 1200.0
-
-
-def docker(*arguments: str) -> str:
-    """Run docker and return what it prints."""
-    return subprocess.run(["docker", *arguments], check=True, capture_output=True, text=True).stdout  # noqa: S607
-
-
-def containers() -> dict[str, Any]:
-    """Return what `docker inspect` says about every running container of the stack, by service."""
-    ids = docker("compose", "ps", "--quiet").split()
-    return {
-        item["Config"]["Labels"]["com.docker.compose.service"]: item for item in json.loads(docker("inspect", *ids))
-    }
-
-
-def require(condition: object, sentence: str) -> None:
-    """End with `sentence` unless `condition` holds."""
-    if not condition:
-        sys.exit(f"check failed: {sentence}")
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = SECONDS) -> None:
@@ -60,18 +42,6 @@ def gateway() -> httpx.Client:
     return httpx.Client(
         base_url=os.environ["TUNESMITH_URL"], headers={"authorization": f"Bearer {key}"}, timeout=300, trust_env=False
     )
-
-
-def sizes() -> None:
-    """Print what every image adds to its base; the services without torch must be small."""
-    base = int(docker("image", "inspect", "--format", "{{.Size}}", BASE_IMAGE))
-    services = json.loads(docker("compose", "config", "--format", "json"))["services"]
-    for name, service in services.items():
-        if "build" not in service:
-            continue
-        added = (int(docker("image", "inspect", "--format", "{{.Size}}", service["image"])) - base) / 1e6
-        print(f"{service['image']:<36} {added:7.0f} MB over {BASE_IMAGE}")
-        require(name not in SMALL_IMAGES or added < SMALL_MB, f"{name} adds {added:.0f} MB, more than {SMALL_MB}")
 
 
 def open_ports() -> set[int]:
@@ -124,6 +94,43 @@ def users() -> None:
         require(host["ReadonlyRootfs"], f"{service}'s root file system can be written")
         require(host["CapDrop"] == ["ALL"] and not host["Privileged"], f"{service} keeps capabilities")
         require(host["Memory"] > 0, f"{service} has no memory limit")
+
+
+def confinement() -> None:
+    """Try from inside: write to the root file system, use capabilities, leave the network."""
+    for service, container in containers().items():
+
+        def inside(script: str, container: str = container["Id"]) -> str:
+            return docker("exec", container, "sh", "-c", script).strip()
+
+        written = inside("touch /probe 2>/dev/null && echo written || true")
+        require(not written, f"{service} wrote to its root file system")
+        rights = int(inside("sed -n 's/^CapEff:[[:space:]]*//p' /proc/1/status"), 16)
+        require(not rights or service == "postgres", f"{service} has the capabilities {rights:x}")
+        routes = inside("cut -f2 /proc/net/route")
+        leaves = "00000000" in routes.split()
+        require(leaves == (service in WAY_OUT), f"{service} {'has a' if leaves else 'has no'} way out of its networks")
+    print(f"no container writes to its root, and none but {', '.join(WAY_OUT)} has a route out")
+
+
+def stops() -> None:
+    """Stop the stack: every container must end by itself within its grace period."""
+    before, started = containers(), time.monotonic()
+    docker("compose", "stop")
+    seconds = time.monotonic() - started
+    for service, container in before.items():
+        code = int(docker("inspect", "--format", "{{.State.ExitCode}}", container["Id"]))
+        require(code not in (KILLED, BROKEN), f"{service} was stopped and ended with {code}")
+    print(f"stopped within {seconds:.0f} s, every container by itself")
+
+
+def cleaned() -> None:
+    """Require that no document is left, and no model but those that came with the engine."""
+    with gateway() as client:
+        stores = client.get("/v1/vector_stores").raise_for_status().json()["data"]
+        models = {model["id"] for model in client.get("/v1/models").raise_for_status().json()["data"]}
+    require(not stores and models <= {MODEL, "all-minilm", "all-minilm:latest"}, f"there are {stores} and {models}")
+    print("the clean scripts left no document and no made model")
 
 
 def chat_survives() -> None:
@@ -204,11 +211,13 @@ def answers() -> None:
 
 
 CHECKS: dict[str, Callable[[], None]] = {
-    "sizes": sizes,
     "ports-before": lambda: print(json.dumps(sorted(open_ports()))),
     "healthy": healthy,
     "published": lambda: published(Path(sys.argv[2])),
     "users": users,
+    "confinement": confinement,
+    "stops": stops,
+    "cleaned": cleaned,
     "chat-survives": chat_survives,
     "training-survives": training_survives,
     "answers": answers,

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Puts a backup of scripts/backup.sh in place of everything that the platform has now.
+# Puts a backup of scripts/backup.sh in place of everything that the platform has now, but for downloaded base models.
 #   scripts/restore.sh FOLDER          checks the backup and says what would be replaced
 #   scripts/restore.sh FOLDER --yes    replaces it
 # In Compose the stack must have been started once (docker compose up -d); its services are stopped meanwhile. Embedded,
@@ -17,7 +17,7 @@ for argument; do
     esac
 done
 [ -n "$folder" ] || { usage; exit 0; }
-case $folder in /*) ;; *) folder=$OLDPWD/$folder ;; esac
+case $folder in /*) ;; *) folder=$started_in/$folder ;; esac
 [ -f "$folder/SHA256SUMS" ] || die "$folder is no backup: it has no SHA256SUMS."
 (cd "$folder" && sha256sum --quiet -c SHA256SUMS) || die "The backup is damaged; nothing was changed."
 
@@ -45,8 +45,12 @@ else
         say "Would replace everything in $data. Nothing was changed: add --yes."
         exit 0
     fi
-    mkdir -p "$data"
-    find "$data" -mindepth 1 -delete
-    tar -C "$data" -xf "$folder/data.tar"
+    draft=$data/.restore # what is there goes only when the backup is unpacked beside it
+    rm -rf "$draft"
+    mkdir -p "$draft"
+    tar -C "$draft" -xf "$folder/data.tar" || { rm -rf "$draft"; die "Nothing was changed."; }
+    find "$data" -mindepth 1 -maxdepth 1 ! -name .restore ! -name base-models -exec rm -rf {} +
+    find "$draft" -mindepth 1 -maxdepth 1 -exec mv {} "$data" \;
+    rmdir "$draft"
 fi
 echo "The backup $folder is restored."

@@ -26,6 +26,8 @@ ROOT = Path(__file__).parent.parent
 NEEDED_GIB = 2
 BUILD_TOOLS = ("cmake", "make", "c++")
 READY_SECONDS = 300
+PROCESS_FILE = "platform.pid"
+"""Tells scripts/backup.sh and restore.sh which processes work on a data directory."""
 
 _BANNER = """
 Tunesmith is ready at {url}
@@ -109,7 +111,12 @@ def _run(settings: ServiceSettings) -> int:
     for name, command in procfile.processes.items():
         runner.add_process(name, command, env=environment, cwd=str(ROOT))
     threading.Thread(target=_announce, args=(settings,), daemon=True).start()
-    runner.loop()
+    process_file = settings.data_dir / PROCESS_FILE
+    process_file.write_text(f"{os.getpid()}\n")
+    try:
+        runner.loop()
+    finally:
+        process_file.unlink(missing_ok=True)
     return int(runner.returncode or 0)
 
 

@@ -2,6 +2,7 @@
 # shellcheck shell=sh
 
 root=$(cd "$(dirname "$0")/.." && pwd)
+started_in=$PWD
 cd "$root"
 say() { printf '%s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
@@ -13,6 +14,7 @@ volumes="vectors files models jobs documents"
 writers="gateway rag-service finetune-worker ollama chromadb"
 
 data=${TUNESMITH_DATA_DIR:-$root/data}
+case $data in /*) ;; *) data=$started_in/$data ;; esac
 
 # Whether the platform is the stack of docker-compose.yml: when its containers are there.
 in_compose() { [ -n "$(docker compose ps --quiet postgres 2>/dev/null)" ]; }
@@ -39,8 +41,24 @@ compose_facts() {
     image=$(docker compose config --images storage) # which depends on no other service
 }
 
+# The process that `make run` started on $data, when it still runs.
+embedded_platform() {
+    pid=$(cat "$data/platform.pid" 2>/dev/null) || return 0
+    case $(ps -p "$pid" -o args= 2>/dev/null) in *run.py*) printf '%s' "$pid" ;; esac
+}
+
+# All processes below PID: the services, their models and trainings.
+descendants() {
+    ps -A -o pid= -o ppid= | awk -v top="$1" '
+        { parent[$1] = $2 }
+        END { for (one in parent) { up = parent[one]; while (up != top && up in parent) up = parent[up]; if (up == top) print one } }'
+}
+
+# Ends the script while a platform works on $data. An empty folder has none.
 embedded_is_stopped() {
+    [ -n "$(ls -A "$data" 2>/dev/null)" ] || return 0
     port=${TUNESMITH_PORT:-8000}
-    ! curl -s -o /dev/null --max-time 5 "http://127.0.0.1:$port/health" ||
-        die "A platform runs at port $port: stop it first (Ctrl-C where make run was started)."
+    if [ -n "$(embedded_platform)" ] || curl -s -o /dev/null --max-time 5 "http://127.0.0.1:$port/health"; then
+        die "A platform runs (port $port): stop it first, with Ctrl-C where make run was started."
+    fi
 }

@@ -1,8 +1,11 @@
 """One engine for all tests, its official clients, and eyes on its model processes."""
 
+import json
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import ollama
@@ -62,6 +65,16 @@ class Engine:
     def wait_idle(self, model: str, seconds: float) -> None:
         """Return when no slot of the model is busy."""
         wait_until(lambda: self.busy_slots(model) == 0, seconds, f"{model} stops generating")
+
+    def send(self, path: str, body: dict[str, object]) -> socket.socket:
+        """Send a request on a bare connection, so that the test decides when it breaks."""
+        address = urlsplit(self.url)
+        assert address.hostname is not None
+        connection = socket.create_connection((address.hostname, address.port or 80))
+        content = json.dumps(body).encode()
+        head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n"
+        connection.sendall(head.encode() + content)
+        return connection
 
     def upload(self, content: bytes) -> str:
         """Store a blob; gives its digest."""

@@ -61,10 +61,27 @@ def test_a_long_input_is_cut_or_refused(engine: Engine) -> None:
 
 def test_empty_inputs_have_answers(engine: Engine) -> None:
     assert engine.ollama.embed(EMBEDDING, []).embeddings == []
-    assert len(engine.ollama.embed(EMBEDDING, "").embeddings[0]) == 384
+    assert engine.ollama.embed(EMBEDDING, "").embeddings == []
+    assert len(engine.ollama.embed(EMBEDDING, ["", "x"]).embeddings[0]) == 384
+    assert engine.ollama.embeddings(EMBEDDING, "").embedding == []
 
 
-def test_a_chat_model_does_not_embed(engine: Engine) -> None:
-    with pytest.raises(ollama.ResponseError, match="does not support embeddings") as caught:
-        engine.ollama.embed(CHAT, "x")
-    assert caught.value.status_code == 501
+def test_dimensions_shorten_and_more_than_there_are_are_ignored(engine: Engine) -> None:
+    assert [len(engine.ollama.embed(EMBEDDING, "x", dimensions=n).embeddings[0]) for n in (8, 384, 500)] == [
+        8,
+        384,
+        384,
+    ]
+
+
+@pytest.mark.parametrize("given", [1, {"text": "x"}, ["x", 1]])
+def test_what_is_no_text_is_refused(engine: Engine, given: object) -> None:
+    response = engine.http.post("/api/embed", json={"model": EMBEDDING, "input": given})
+    assert (response.status_code, response.json()) == (400, {"error": "invalid input type"})
+
+
+@pytest.mark.parametrize(("path", "field"), [("/api/embed", "input"), ("/api/embeddings", "prompt")])
+def test_a_chat_model_does_not_embed(engine: Engine, path: str, field: str) -> None:
+    response = engine.http.post(path, json={"model": CHAT, field: "x"})
+    assert response.status_code == 501
+    assert "does not support embeddings" in response.json()["error"]

@@ -1,9 +1,7 @@
 """Clients that leave, model processes that die, and an engine that is killed."""
 
 import json
-import socket
 import threading
-from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -17,17 +15,6 @@ ENDLESS = {"num_predict": 3000, "temperature": 1.5, "seed": 1, "stop": []}
 STORY = [{"role": "user", "content": "Tell me a very long story about the sea."}]
 
 
-def _send(engine: Engine, path: str, body: dict[str, object]) -> socket.socket:
-    """Send a request on a bare connection, so that the test decides when it breaks."""
-    address = urlsplit(engine.url)
-    assert address.hostname is not None
-    connection = socket.create_connection((address.hostname, address.port or 80))
-    content = json.dumps(body).encode()
-    head = f"POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(content)}\r\n\r\n"
-    connection.sendall(head.encode() + content)
-    return connection
-
-
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -38,7 +25,7 @@ def _send(engine: Engine, path: str, body: dict[str, object]) -> socket.socket:
     ],
 )
 def test_a_client_that_leaves_stops_the_generation(engine: Engine, path: str, body: dict[str, object]) -> None:
-    connection = _send(engine, path, {"model": CHAT, **body})
+    connection = engine.send(path, {"model": CHAT, **body})
     wait_until(lambda: engine.busy_slots(CHAT) == 1, WAIT_SECONDS, "the generation begins")
     connection.close()
     engine.wait_idle(CHAT, WAIT_SECONDS)
@@ -46,14 +33,14 @@ def test_a_client_that_leaves_stops_the_generation(engine: Engine, path: str, bo
 
 def test_a_client_that_leaves_while_its_long_prompt_is_read_stops_it(engine: Engine) -> None:
     prompt = " ".join(str(number) for number in range(900))
-    connection = _send(engine, "/api/generate", {"model": CHAT, "prompt": prompt, "raw": True, "options": ENDLESS})
+    connection = engine.send("/api/generate", {"model": CHAT, "prompt": prompt, "raw": True, "options": ENDLESS})
     wait_until(lambda: engine.busy_slots(CHAT) == 1, WAIT_SECONDS, "the prompt is read")
     connection.close()
     engine.wait_idle(CHAT, WAIT_SECONDS)
 
 
 def test_requests_of_one_model_run_beside_each_other(engine: Engine) -> None:
-    connections = [_send(engine, "/api/chat", {"model": CHAT, "messages": STORY, "options": ENDLESS}) for _ in range(3)]
+    connections = [engine.send("/api/chat", {"model": CHAT, "messages": STORY, "options": ENDLESS}) for _ in range(3)]
     wait_until(lambda: engine.busy_slots(CHAT) == 3, WAIT_SECONDS, "three slots are busy")
     for connection in connections:
         connection.close()
@@ -79,6 +66,19 @@ def test_a_killed_model_process_ends_the_stream_with_an_error_and_is_started_aga
     assert "the next request starts it again" in (error if isinstance(error, str) else error["message"])
 
     assert "Paris" in engine.say(CHAT, "Name the capital of France.", temperature=0)
+
+
+def _loaded(engine: Engine) -> list[str | None]:
+    return [model.model for model in engine.ollama.ps().models]
+
+
+def test_a_killed_model_process_takes_no_other_model_with_it(engine: Engine) -> None:
+    other = engine.process_of(EMBEDDING)
+    engine.process_of(CHAT).kill()
+    wait_until(lambda: CHAT not in _loaded(engine), WAIT_SECONDS, "the engine notices")
+    assert len(engine.ollama.embed(EMBEDDING, "x").embeddings[0]) == 384
+    assert engine.say(CHAT, "Hi", num_predict=2)
+    assert engine.process_of(EMBEDDING).pid == other.pid
 
 
 def test_a_killed_model_process_fails_a_whole_answer_with_its_status(engine: Engine) -> None:

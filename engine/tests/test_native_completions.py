@@ -1,6 +1,7 @@
 """Ollama's generate and chat with the official client, streamed and whole, and every refusal."""
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -125,8 +126,9 @@ def test_a_long_prompt_is_cut_in_its_middle_by_default(engine: Engine) -> None:
         assert 100 < answer.prompt_eval_count < 256
 
 
-def test_truncate_false_refuses_a_long_prompt_with_both_numbers(engine: Engine) -> None:
-    body = {"model": CHAT, "prompt": "word " * 800, "options": {"num_ctx": 256}, "truncate": False}
+@pytest.mark.parametrize("field", ["truncate", "shift"])
+def test_truncate_or_shift_off_refuses_a_long_prompt_with_both_numbers(engine: Engine, field: str) -> None:
+    body = {"model": CHAT, "prompt": "word " * 800, "options": {"num_ctx": 256}, field: False}
     response = engine.http.post("/api/generate", json=body)
     assert response.status_code == 400
     assert "256" in response.json()["error"]
@@ -150,6 +152,50 @@ def test_shift_lets_an_answer_go_past_the_context_and_its_absence_ends_it(engine
     assert shifted["eval_count"] + shifted["prompt_eval_count"] > 256
 
 
+def test_logprobs_come_with_the_tokens_whole_and_streamed(engine: Engine) -> None:
+    few = {**EXACT, "num_predict": 5}
+    whole = engine.ollama.chat(CHAT, [QUESTION], options=few, logprobs=True, top_logprobs=2)
+    parts = list(engine.ollama.chat(CHAT, [QUESTION], options=few, logprobs=True, top_logprobs=2, stream=True))
+    assert whole.logprobs is not None
+    assert "".join(entry.token for entry in whole.logprobs) == whole.message.content
+    assert [entry for part in parts for entry in part.logprobs or ()] == list(whole.logprobs)
+    for entry in whole.logprobs:
+        assert entry.top_logprobs is not None
+        assert entry.top_logprobs[0].token == entry.token, "temperature 0 takes the best"
+        assert len(entry.top_logprobs) == 2
+        assert entry.logprob <= 0
+    raw = engine.ollama.generate(CHAT, "Once upon a", raw=True, options=few, logprobs=True)
+    assert len(raw.logprobs or ()) == 5
+
+
+def test_a_context_goes_on_with_the_conversation_that_it_came_from(engine: Engine) -> None:
+    few = {**EXACT, "num_predict": 12}
+    first = engine.ollama.generate(CHAT, "My name is Ada.", options=few)
+    assert first.context is not None
+    assert first.prompt_eval_count is not None
+    assert len(first.context) == first.prompt_eval_count + 12
+    second = engine.ollama.generate(CHAT, "What is my name?", context=first.context, options=few)
+    assert second.prompt_eval_count is not None
+    assert second.prompt_eval_count > len(first.context)
+    assert second.context is not None
+    assert list(second.context[: len(first.context)]) == list(first.context)
+    assert engine.ollama.generate(CHAT, "Once", raw=True, options=few).context is None
+
+
+@pytest.mark.parametrize(
+    ("keep_alive", "seconds"), [(90, (60, 90)), ("2m", (90, 120)), ("1h30m", (5000, 5400)), (-1, (1e9, 1e11))]
+)
+def test_keep_alive_says_how_long_a_model_stays(
+    engine: Engine, keep_alive: str | int, seconds: tuple[float, float]
+) -> None:
+    engine.ollama.generate(CHAT, "", keep_alive=keep_alive)
+    shown = engine.http.get("/api/ps").json()["models"][0]  # the most recently used
+    assert shown["name"] == CHAT
+    remaining = (datetime.fromisoformat(shown["expires_at"]) - datetime.now(UTC)).total_seconds()
+    assert seconds[0] < remaining <= seconds[1]
+    assert {"name", "model", "size", "digest", "details", "expires_at", "size_vram", "context_length"} <= set(shown)
+
+
 REFUSALS: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "unknown model": ("/api/chat", {"model": "nosuch", "messages": [QUESTION]}, 404, "model 'nosuch' not found"),
     "impossible name": ("/api/generate", {"model": "../x", "prompt": "x"}, 404, "model '../x' not found"),
@@ -168,7 +214,24 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], int, str]] = {
     ),
     "format text": ("/api/generate", {"model": CHAT, "prompt": "x", "format": "xml"}, 500, "invalid format"),
     "bad schema": ("/api/chat", {"model": CHAT, "messages": [QUESTION], "format": {"type": "bogus"}}, 400, "bogus"),
-    "suffix": ("/api/generate", {"model": CHAT, "prompt": "x", "suffix": "y"}, 400, "does not support insert"),
+    "suffix": (
+        "/api/generate",
+        {"model": CHAT, "prompt": "x", "suffix": "y"},
+        400,
+        "registry.ollama.ai/library/smollm2:135m does not support insert",
+    ),
+    "raw and system": (
+        "/api/generate",
+        {"model": CHAT, "prompt": "x", "raw": True, "system": "y"},
+        400,
+        "raw mode does not support template, system, or context",
+    ),
+    "logprobs": (
+        "/api/chat",
+        {"model": CHAT, "messages": [QUESTION], "logprobs": True, "top_logprobs": 21},
+        400,
+        "top_logprobs must be between 0 and 20",
+    ),
     "keep_alive": ("/api/generate", {"model": CHAT, "keep_alive": "soon"}, 400, "invalid duration"),
     "tools": ("/api/chat", {"model": CHAT, "messages": [QUESTION], "tools": [{}]}, 400, "does not support tools"),
     "think": ("/api/chat", {"model": CHAT, "messages": [QUESTION], "think": True}, 400, "does not support thinking"),
@@ -180,7 +243,16 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], int, str]] = {
         400,
         '"all-minilm" does not support chat',
     ),
+    "generate with an embedding model": (
+        "/api/generate",
+        {"model": EMBEDDING, "prompt": "x"},
+        400,
+        '"all-minilm" does not support generate',
+    ),
     "pull": ("/api/pull", {"model": "llama3"}, 501, "no model registry"),
+    "push": ("/api/push", {"model": CHAT}, 501, "no model registry"),
+    "show without a name": ("/api/show", {}, 400, "model is required"),
+    "show of an unknown model": ("/api/show", {"name": "nosuch"}, 404, "model 'nosuch' not found"),
 }
 
 
@@ -211,5 +283,6 @@ def test_the_clients_error_type_carries_status_and_text(engine: Engine) -> None:
 
 def test_the_root_says_that_it_is_there(engine: Engine) -> None:
     assert engine.http.get("/").text == "Ollama is running"
-    assert engine.http.head("/").status_code == httpx.codes.OK
+    for path in ("/", "/api/version", "/api/tags"):
+        assert engine.http.head(path).status_code == httpx.codes.OK
     assert engine.http.get("/health").json()["status"] == "OK"

@@ -36,6 +36,10 @@ def test_tags_and_show_describe_the_seeded_models(engine: Engine) -> None:
     assert shown.modelinfo is not None
     assert shown.modelinfo["general.parameter_count"] == 134515008
     assert shown.modelinfo["tokenizer.ggml.tokens"] is None
+    assert not {"general.name", "tokenizer.chat_template"} & set(shown.modelinfo)
+    tensors = engine.http.post("/api/show", json={"model": CHAT}).json()["tensors"]
+    assert {"name": "token_embd.weight", "type": "Q8_0", "shape": [576, 49152]} in tensors
+    assert engine.http.post("/api/show", json={"model": CHAT, "system": "Be brief."}).json()["system"] == "Be brief."
     assert engine.ollama.show(EMBEDDING.upper()).capabilities == ["embedding"]
 
 
@@ -201,8 +205,12 @@ def test_blobs_are_checked_and_known(engine: Engine) -> None:
 def test_copy_and_delete(engine: Engine) -> None:
     engine.ollama.copy(CHAT, "second:one")
     engine.ollama.delete("second:one")
-    with pytest.raises(ollama.ResponseError, match="model 'nosuch' not found") as copied:
+    with pytest.raises(ollama.ResponseError, match='model "nosuch" not found') as copied:
         engine.ollama.copy("nosuch", "x")
+    for source, destination, text in (("../x", "y", 'source "../x" is'), (CHAT, "a/../b", 'destination "a/../b" is')):
+        with pytest.raises(ollama.ResponseError, match=text) as refused:
+            engine.ollama.copy(source, destination)
+        assert refused.value.status_code == 400
     with pytest.raises(ollama.ResponseError, match="model 'nosuch' not found") as deleted:
         engine.ollama.delete("nosuch")
     assert (copied.value.status_code, deleted.value.status_code) == (404, 404)

@@ -41,20 +41,21 @@ def _chunk(delta: dict[str, Any], **choice: Any) -> dict[str, Any]:
 
 
 def test_a_whole_answer_has_all_that_its_chunks_say() -> None:
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
     answer: dict[str, Any] = assemble(
         [
             _chunk({"role": "assistant", "content": None}, finish_reason=None),
             _chunk({"content": "Hel"}, logprobs={"content": [{"token": "Hel"}]}),
             _chunk({"content": "lo"}, logprobs={"content": [{"token": "lo"}]}),
             _chunk({}, finish_reason="stop"),
-            {"object": "chat.completion.chunk", "choices": [], "usage": {"total_tokens": 3}},
+            {"object": "chat.completion.chunk", "choices": [], "usage": usage},
         ]
     )
     [choice] = answer["choices"]
     assert choice["message"] == {"role": "assistant", "content": "Hello"}
     assert choice["finish_reason"] == "stop"
     assert [token["token"] for token in choice["logprobs"]["content"]] == ["Hel", "lo"]
-    assert (answer["object"], answer["usage"]) == ("chat.completion", {"total_tokens": 3})
+    assert (answer["object"], answer["usage"]) == ("chat.completion", usage)
 
 
 def test_tool_calls_are_joined_from_their_fragments() -> None:

@@ -97,3 +97,55 @@ def test_openais_call_has_an_id_and_arguments_as_text(engine: Engine, tool_model
     assert fragments[0]["function"]["name"] == "weather"
     assert json.loads("".join(part["function"]["arguments"] for part in fragments)) == {"city": "Paris"}
     assert reason == "tool_calls"
+
+
+TIME: dict[str, Any] = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object"}}}
+GREETING = [{"role": "user", "content": "Good morning!"}]
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "weather"}}])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_call_that_is_required_comes_whatever_is_asked(
+    engine: Engine, tool_model: str, choice: object, count: int
+) -> None:
+    tools = [WEATHER] if choice == "required" else [TIME, WEATHER]
+    body = {"model": tool_model, "messages": GREETING, "tools": tools, "tool_choice": choice, "n": count, "seed": 1}
+    answer = engine.http.post("/v1/chat/completions", json={**body, "temperature": 0}).json()
+    assert len(answer["choices"]) == count
+    for one in answer["choices"]:
+        [call] = one["message"]["tool_calls"]
+        assert call["function"]["name"] == "weather"
+        assert isinstance(json.loads(call["function"]["arguments"])["city"], str)
+        assert (one["finish_reason"], one["message"]["content"]) == ("tool_calls", None)
+
+
+def test_a_required_call_streams_whole_and_one_that_is_cut_stays_text(engine: Engine, tool_model: str) -> None:
+    body = {"model": tool_model, "messages": GREETING, "tools": [TIME, WEATHER], "tool_choice": "required"}
+    options = {"stream": True, "stream_options": {"include_usage": True}, "temperature": 0}
+    response = engine.http.post("/v1/chat/completions", json={**body, **options})
+    chunks = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: {")]
+    [call] = chunks[0]["choices"][0]["delta"]["tool_calls"]
+    assert call["index"] == 0
+    assert call["function"]["name"] in ("clock", "weather")
+    assert chunks[1]["choices"][0]["finish_reason"] == "tool_calls"
+    assert chunks[2]["usage"]["completion_tokens"] > 4
+    [cut] = engine.http.post("/v1/chat/completions", json={**body, "max_tokens": 3}).json()["choices"]
+    assert cut["finish_reason"] == "length"
+    assert "tool_calls" not in cut["message"]
+
+
+@pytest.mark.parametrize(
+    ("choice", "tools", "text"),
+    [
+        ({"type": "function", "function": {"name": "nosuch"}}, [WEATHER], "'nosuch', which is not among the tools"),
+        ("required", [], "needs tools"),
+        ("perhaps", [WEATHER], "must be none, auto, required"),
+    ],
+)
+def test_a_choice_that_the_tools_do_not_have_is_refused(
+    engine: Engine, tool_model: str, choice: object, tools: list[dict[str, Any]], text: str
+) -> None:
+    body = {"model": tool_model, "messages": GREETING, "tools": tools, "tool_choice": choice}
+    response = engine.http.post("/v1/chat/completions", json=body)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "tool_choice")
+    assert text in response.json()["error"]["message"]

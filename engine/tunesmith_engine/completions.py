@@ -36,6 +36,7 @@ class Piece:
     text: str = ""
     thinking: str = ""
     tool_calls: list[Json] = field(default_factory=list)
+    logprobs: list[Json] = field(default_factory=list)
     finish_reason: str | None = None
     timings: Timings | None = None
 
@@ -46,11 +47,9 @@ async def stream_pieces(process: ModelProcess, path: str, body: Options) -> Asyn
     last = Piece()
     async with process.request(path, {**body, **STREAMING}) as response:
         async for line in response.content:
-            if not line.startswith(b"data: "):
+            data = event_data(line)
+            if data is None:
                 continue
-            data = line[6:].strip()
-            if data == _DONE:
-                break
             event = orjson.loads(data)
             if "error" in event:
                 raise RunnerFailed(str(event["error"].get("message", "the model failed")))
@@ -67,15 +66,34 @@ async def stream_pieces(process: ModelProcess, path: str, body: Options) -> Asyn
     yield last
 
 
+def event_data(line: bytes) -> bytes | None:
+    """The JSON in a line of a stream of events; None for other lines and for the end mark."""
+    data = line[6:].strip() if line.startswith(b"data: ") else b""
+    return data if data and data != _DONE else None
+
+
 def _piece(choice: Json, calls: "_ToolCalls") -> Piece | None:
     """The visible part of an event; fragments of tool calls are put aside until they are whole."""
-    delta = choice.get("delta")
-    if not isinstance(delta, dict):
-        text = str(choice.get("text") or "")
-        return Piece(text=text) if text else None
-    calls.add(delta.get("tool_calls") or [])
-    text, thinking = delta.get("content") or "", delta.get("reasoning_content") or ""
-    return Piece(text=text, thinking=thinking) if text or thinking else None
+    delta, logprobs = choice.get("delta"), _logprobs(choice.get("logprobs"))
+    if isinstance(delta, dict):
+        calls.add(delta.get("tool_calls") or [])
+        piece = Piece(delta.get("content") or "", delta.get("reasoning_content") or "", logprobs=logprobs)
+    else:
+        piece = Piece(str(choice.get("text") or ""), logprobs=logprobs)
+    return piece if piece.text or piece.thinking or piece.logprobs else None
+
+
+def _logprobs(told: object) -> list[Json]:
+    """Ollama's form: without the tokens' numbers."""
+    content = told.get("content") if isinstance(told, dict) else None
+    return [
+        {**_logprob(entry), "top_logprobs": [_logprob(other) for other in entry["top_logprobs"]]}
+        for entry in content or ()
+    ]
+
+
+def _logprob(entry: Json) -> Json:
+    return {name: entry[name] for name in ("token", "logprob", "bytes")}
 
 
 def _timings(timings: Json) -> Timings:

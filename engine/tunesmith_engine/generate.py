@@ -1,110 +1,19 @@
 """Ollama's generate and chat: one path for both, streamed piece by piece."""
 
 import contextlib
-import time
 from collections.abc import AsyncGenerator, AsyncIterator
 
-from pydantic import BaseModel, ConfigDict
-
-from tunesmith_engine.completions import CHAT_PATH, TEXT_PATH, Piece, Timings, stream_pieces
-from tunesmith_engine.inference import Inference, Job, require_completion, require_tools
+from tunesmith_engine.answers import Answer
+from tunesmith_engine.completions import CHAT_PATH, TEXT_PATH, Piece, stream_pieces
+from tunesmith_engine.inference import Inference, Job, require_completion, require_insert, require_tools
 from tunesmith_engine.messages import openai_messages, raw_format, response_format, with_model_messages
-from tunesmith_engine.models import timestamp
 from tunesmith_engine.options import Options, llama_sampling
 from tunesmith_engine.process import ContextExceeded, ModelProcess
-from tunesmith_engine.truncation import truncate_chat, truncate_prompt
+from tunesmith_engine.requests import ChatRequest, GenerateRequest
+from tunesmith_engine.truncation import rendered, tokenize, truncate_chat, truncate_prompt
 from tunesmith_shared.errors import BadRequest, TunesmithError
 
 Json = dict[str, object]
-
-
-class CompletionRequest(BaseModel):
-    """What generate and chat have in common."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    model: str = ""
-    stream: bool = True
-    format: str | Json | list[object] | float | None = None
-    options: Json | None = None
-    keep_alive: str | float | None = None
-    think: bool | str | None = None
-    truncate: bool = True
-    shift: bool = True
-
-
-class GenerateRequest(CompletionRequest):
-    """``POST /api/generate``."""
-
-    prompt: str = ""
-    suffix: str = ""
-    system: str = ""
-    template: str = ""
-    raw: bool = False
-    images: list[str] = []
-
-    def check(self) -> None:
-        """Refuse what this engine does not do. Raises BadRequest."""
-        if self.suffix:
-            raise BadRequest(f'"{self.model}" does not support insert; leave suffix out', param="suffix")
-        if self.template:
-            raise BadRequest("Go templates are not rendered here; use raw with a whole prompt", param="template")
-        if self.images:
-            raise BadRequest("this engine does not take images; leave 'images' out", param="images")
-
-
-class ChatRequest(CompletionRequest):
-    """``POST /api/chat``."""
-
-    messages: list[Json] = []
-    tools: list[Json] = []
-
-
-class Answer:
-    """The answer lines of one request; generate and chat differ in how a piece looks."""
-
-    def __init__(self, request: CompletionRequest) -> None:
-        self._request = request
-        self._started = time.monotonic_ns()
-        self._load_ns = 0
-
-    def loaded(self) -> None:
-        """Note that the model is there."""
-        self._load_ns = time.monotonic_ns() - self._started
-
-    def line(self, piece: Piece) -> Json:
-        """One line of the stream; the piece with a finish reason becomes the last one, with statistics."""
-        body: Json = {"model": self._request.model, "created_at": timestamp(time.time()), **self._content(piece)}
-        if piece.finish_reason is None:
-            return {**body, "done": False}
-        reason = "length" if piece.finish_reason == "length" else "stop"
-        return {**body, "done": True, "done_reason": reason, **self._statistics(piece.timings or Timings())}
-
-    def bare(self, reason: str) -> Json:
-        """The only line when a model was loaded or unloaded."""
-        body: Json = {"model": self._request.model, "created_at": timestamp(time.time()), **self._content(Piece())}
-        return {**body, "done": True, "done_reason": reason}
-
-    def _content(self, piece: Piece) -> Json:
-        if isinstance(self._request, ChatRequest):
-            message: Json = {"role": "assistant", "content": piece.text}
-            if piece.thinking:
-                message["thinking"] = piece.thinking
-            if piece.tool_calls:
-                message["tool_calls"] = piece.tool_calls
-            return {"message": message}
-        return {"response": piece.text, **({"thinking": piece.thinking} if piece.thinking else {})}
-
-    def _statistics(self, timings: Timings) -> Json:
-        """Durations in nanoseconds, as Ollama gives them."""
-        return {
-            "total_duration": time.monotonic_ns() - self._started,
-            "load_duration": self._load_ns,
-            "prompt_eval_count": timings.prompt_tokens,
-            "prompt_eval_duration": int(timings.prompt_ms * 1e6),
-            "eval_count": timings.generated_tokens,
-            "eval_duration": int(timings.generated_ms * 1e6),
-        }
 
 
 async def answer_lines(inference: Inference, request: GenerateRequest | ChatRequest) -> AsyncIterator[Json]:
@@ -113,6 +22,7 @@ async def answer_lines(inference: Inference, request: GenerateRequest | ChatRequ
     empty = not (request.prompt if isinstance(request, GenerateRequest) else request.messages)
     job = await inference.prepare(request.model, request.options, request.keep_alive, shift=request.shift)
     require_completion(job, "generate" if isinstance(request, GenerateRequest) else "chat")
+    request.check()
     if empty and job.demand.keep_alive == 0:
         await inference.unload(job)
         yield answer.bare("unload")
@@ -123,19 +33,57 @@ async def answer_lines(inference: Inference, request: GenerateRequest | ChatRequ
         if empty:
             yield answer.bare("load")
             return
-        begun = False
-        try:
-            async with contextlib.aclosing(fitted_pieces(loaded.process, path, body, job, request.truncate)) as pieces:
-                async for piece in pieces:
-                    if piece.tool_calls and piece.finish_reason is not None:
-                        yield answer.line(Piece(tool_calls=piece.tool_calls))
-                        piece.tool_calls = []
-                    yield answer.line(piece)
-                    begun = True
-        except TunesmithError as error:
-            if not begun:
-                raise
-            yield {"error": error.message}
+        with contextlib.closing(await loaded.slots.take()):
+            async with contextlib.aclosing(_answered(answer, loaded.process, path, body, job, request)) as lines:
+                async for line in lines:
+                    yield line
+
+
+async def _answered(
+    answer: Answer, process: ModelProcess, path: str, body: Options, job: Job, request: GenerateRequest | ChatRequest
+) -> AsyncGenerator[Json, None]:
+    """The lines of a generation. The last of one that is not raw has the conversation in tokens, to go on with."""
+    if isinstance(request, GenerateRequest) and request.context:
+        path, body = TEXT_PATH, await _continued(process, body, request)
+    said: list[str] = []
+    async with contextlib.aclosing(_lines(answer, fitted_pieces(process, path, body, job, request.shortens))) as lines:
+        async for line in lines:
+            if isinstance(request, GenerateRequest) and not request.raw:
+                said.append(str(line.get("response", "")))
+                if line.get("done"):
+                    line["context"] = await _conversation(process, body, "".join(said))
+            yield line
+
+
+async def _continued(process: ModelProcess, body: Options, request: GenerateRequest) -> Options:
+    """The request behind an earlier conversation's tokens."""
+    tokens = await tokenize(process, await rendered(process, body), start=False)
+    others = {name: value for name, value in body.items() if name not in ("messages", "response_format")}
+    return {**others, **raw_format(request.format), "prompt": [*(request.context or ()), *tokens]}
+
+
+async def _conversation(process: ModelProcess, body: Options, said: str) -> list[int]:
+    """The tokens of a prompt and its answer."""
+    if isinstance(prompt := body.get("prompt"), list):
+        return [*prompt, *await tokenize(process, said, start=False)]
+    return await tokenize(process, await rendered(process, body) + said)
+
+
+async def _lines(answer: Answer, pieces: AsyncGenerator[Piece, None]) -> AsyncGenerator[Json, None]:
+    """A line a piece; tool calls have a line of their own before the last. A failure after the first is a line, too."""
+    begun = False
+    try:
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                if piece.tool_calls and piece.finish_reason is not None:
+                    yield answer.line(Piece(tool_calls=piece.tool_calls))
+                    piece.tool_calls = []
+                yield answer.line(piece)
+                begun = True
+    except TunesmithError as error:
+        if not begun:
+            raise
+        yield {"error": error.message}
 
 
 async def fitted_pieces(
@@ -170,8 +118,11 @@ async def fit(process: ModelProcess, path: str, body: Options, job: Job) -> Opti
 def request_body(job: Job, request: GenerateRequest | ChatRequest) -> tuple[str, Options]:
     """The route of llama.cpp's server and its body. Raises BadRequest for what the model cannot do."""
     sampling = llama_sampling(job.options, job.num_ctx)
+    if request.logprobs:
+        sampling["n_probs"] = max(1, request.top_logprobs)
     if isinstance(request, GenerateRequest):
-        request.check()
+        if request.suffix:
+            require_insert(job)
         if request.raw or job.model.chat_template is None:
             system = "" if request.raw else (request.system or job.model.system)
             prompt = f"{system}\n\n{request.prompt}" if system else request.prompt
@@ -180,7 +131,8 @@ def request_body(job: Job, request: GenerateRequest | ChatRequest) -> tuple[str,
         messages: list[Json] = [*system_message, {"role": "user", "content": request.prompt}]
     else:
         messages = request.messages
-    combined = with_model_messages(messages, job.model.system, job.model.messages)
+    goes_on = isinstance(request, GenerateRequest) and request.context is not None
+    combined = with_model_messages(messages, job.model.system, () if goes_on else job.model.messages)
     body: Options = {"messages": openai_messages(combined), **sampling, **response_format(request.format)}
     if isinstance(request, ChatRequest) and request.tools:
         require_tools(job)
@@ -194,21 +146,3 @@ def _thinking(job: Job, think: bool | str) -> Options:
     if think and "thinking" not in job.model.capabilities:
         raise BadRequest(f'"{job.requested}" does not support thinking', param="think")
     return {"chat_template_kwargs": {"enable_thinking": bool(think)}} if "thinking" in job.model.capabilities else {}
-
-
-def joined(lines: list[Json]) -> Json:
-    """The one answer of ``stream: false``: all text together, the last line's statistics. Raises TunesmithError."""
-    last = lines[-1]
-    if "error" in last:
-        raise TunesmithError(str(last["error"]))
-    if "message" not in last:
-        return _with_text(last, lines, "response", "thinking")
-    messages = [line["message"] for line in lines if isinstance(line["message"], dict)]
-    whole = _with_text(messages[-1], messages, "content", "thinking")
-    calls = [call for message in messages for call in message.get("tool_calls", [])]
-    return {**last, "message": {**whole, **({"tool_calls": calls} if calls else {})}}
-
-
-def _with_text(last: Json, parts: list[Json], *keys: str) -> Json:
-    texts = {key: "".join(str(part.get(key, "")) for part in parts) for key in keys}
-    return {**last, **{key: text for key, text in texts.items() if text or key in last}}

@@ -119,5 +119,14 @@ def require_embedding(job: Job) -> None:
 def require_tools(job: Job) -> None:
     """Refuse tools where the model's template has no place for them. Raises BadRequest."""
     if "tools" not in job.model.capabilities:
-        name = job.model.name
-        raise BadRequest(f"{name.host}/{name.namespace}/{name.display} does not support tools", param="tools")
+        raise BadRequest(f"{_whole_name(job)} does not support tools", param="tools")
+
+
+def require_insert(job: Job) -> None:
+    """Refuse a suffix: it needs a Go template with a place for it, which is not rendered here. Raises BadRequest."""
+    raise BadRequest(f"{_whole_name(job)} does not support insert", param="suffix")
+
+
+def _whole_name(job: Job) -> str:
+    name = job.model.name
+    return f"{name.host}/{name.namespace}/{name.model}:{name.tag}"

@@ -141,17 +141,17 @@ class Catalog:
         }
 
     def copy(self, source: str, destination: str) -> None:
-        """Give a model a second name. Raises NotFound, BadRequest for an invalid destination."""
-        target = ModelName.parse(destination)
+        """Give a model a second name. Raises NotFound, BadRequest for an invalid name."""
+        original, target = _parsed("source", source), _parsed("destination", destination)
         try:
-            self.store.copy(ModelName.parse(source), target)
+            self.store.copy(original, target)
         except NotFound as error:
-            raise _unknown(source) from error
+            raise NotFound(f'model "{source}" not found', param="source") from error
 
     def delete(self, name: str) -> None:
         """Remove a model; one that is loaded goes on until its keep-alive ends. Raises NotFound."""
         try:
-            self.store.delete(ModelName.parse(name))
+            self.store.delete(_parsed("name", name))
         except NotFound as error:
             raise _unknown(name) from error
 
@@ -187,6 +187,13 @@ class Catalog:
 def _without_long_lists(header: GgufHeader) -> dict[str, GgufValue]:
     """The metadata without vocabularies, which would fill the memory and which nobody asks for."""
     return {k: v for k, v in header.metadata.items() if not isinstance(v, list) or len(v) <= _SMALL_LIST}
+
+
+def _parsed(field: str, name: str) -> ModelName:
+    try:
+        return ModelName.parse(name)
+    except BadRequest as error:
+        raise BadRequest(f'{field} "{name}" is invalid', param=field) from error
 
 
 def _unknown(name: str) -> NotFound:

@@ -8,20 +8,33 @@ _SHARED = ("id", "created", "model", "system_fingerprint")
 
 
 def assemble(chunks: list[Json]) -> Json:
-    """A ``chat.completion`` or ``text_completion`` with everything that the chunks say. There is one choice."""
+    """A ``chat.completion`` or ``text_completion`` with everything that the chunks say of each choice."""
     answer: Json = {key: chunks[0][key] for key in _SHARED if key in chunks[0]}
     is_chat = chunks[0].get("object") == "chat.completion.chunk"
     answer["object"] = "chat.completion" if is_chat else "text_completion"
-    choices = [choice for chunk in chunks for choice in _list(chunk.get("choices")) if isinstance(choice, dict)]
-    reasons = [choice["finish_reason"] for choice in choices if choice.get("finish_reason")]
-    whole: Json = {"index": 0, "finish_reason": reasons[-1] if reasons else None, "logprobs": _logprobs(choices)}
-    if is_chat:
-        whole["message"] = _message([choice["delta"] for choice in choices])
-    else:
-        whole["text"] = "".join(choice["text"] for choice in choices)
-    answer["choices"] = [whole]
-    answer["usage"] = next((chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage")), None)
+    parts: dict[int, list[Json]] = {}
+    for choice in (choice for chunk in chunks for choice in _list(chunk.get("choices"))):
+        parts.setdefault(choice["index"], []).append(choice)
+    answer["choices"] = [_choice(index, parts[index], is_chat=is_chat) for index in sorted(parts)]
+    answer["usage"] = summed_usage([chunk["usage"] for chunk in chunks if chunk.get("usage")])
     return answer
+
+
+def summed_usage(usages: list[Json]) -> Json | None:
+    """The tokens of all choices; those of the prompt count once."""
+    if not usages:
+        return None
+    completion = sum(usage.get("completion_tokens", 0) for usage in usages)
+    prompt = usages[0].get("prompt_tokens", 0)
+    return {**usages[0], "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _choice(index: int, parts: list[Json], *, is_chat: bool) -> Json:
+    reasons = [part["finish_reason"] for part in parts if part.get("finish_reason")]
+    whole: Json = {"index": index, "finish_reason": reasons[-1] if reasons else None, "logprobs": _logprobs(parts)}
+    if is_chat:
+        return {**whole, "message": _message([part["delta"] for part in parts])}
+    return {**whole, "text": "".join(part["text"] for part in parts)}
 
 
 def _message(deltas: list[Json]) -> Json:

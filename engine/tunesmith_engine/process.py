@@ -98,7 +98,9 @@ class ModelProcess:
             await self.stop()
             raise RunnerFailed(f"unable to load model: {self._reason()}")
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(str(self._socket), limit=0),
+            # llama.cpp's server promises to keep a connection and closes it after each stream; one that was taken again
+            # before that is noticed would fail. Another on a Unix socket costs a tenth of a millisecond.
+            connector=aiohttp.UnixConnector(str(self._socket), limit=0, force_close=True),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
             json_serialize=lambda value: orjson.dumps(value).decode(),
             read_bufsize=_LONGEST_LINE_BYTES,

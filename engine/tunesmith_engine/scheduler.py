@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from tunesmith_engine.process import ModelProcess
 from tunesmith_engine.residency import Limits, Resident, choose_evictions
+from tunesmith_engine.slots import Slots
 from tunesmith_engine.specification import Specification
 from tunesmith_shared.errors import TunesmithError, Unavailable
 
@@ -30,6 +31,7 @@ class LoadedModel:
     digest: str
     details: dict[str, object]
     process: ModelProcess
+    slots: Slots
     bytes: int
     used_at: float
     keep_alive: float | None
@@ -162,6 +164,7 @@ class Scheduler:
             digest=demand.digest,
             details=demand.details,
             process=process,
+            slots=Slots(demand.specification.parallel),
             bytes=demand.bytes,
             used_at=ready,
             keep_alive=demand.keep_alive,

@@ -9,18 +9,33 @@ from tunesmith_engine.process import ContextExceeded, ModelProcess
 Json = dict[str, object]
 
 
-async def tokenize(process: ModelProcess, text: str, *, special: bool = True) -> list[int]:
-    """Token ids of a text, with the model's own start and end tokens when ``special``."""
-    answer = await process.call("/tokenize", {"content": text, "add_special": special, "parse_special": special})
+async def tokenize(process: ModelProcess, text: str, *, start: bool = True, special: bool = True) -> list[int]:
+    """Token ids of a text: with the model's own start and end tokens when ``start``; marks in it count as text when
+    not ``special``.
+    """
+    answer = await process.call("/tokenize", {"content": text, "add_special": start, "parse_special": special})
     tokens = answer["tokens"]
     assert isinstance(tokens, list)  # noqa: S101 - llama.cpp's server says so
     return tokens
 
 
-async def count_chat_tokens(process: ModelProcess, body: Json, messages: list[Json]) -> int:
-    """Tokens of messages as the model's template renders them."""
-    rendered = await process.call("/apply-template", {**body, "messages": messages})
-    return len(await tokenize(process, str(rendered["prompt"])))
+async def rendered(process: ModelProcess, body: Json) -> str:
+    """The text of a request's prompt: from messages by the model's template, or as it is."""
+    if "messages" not in body:
+        return str(body["prompt"])
+    answer = await process.call("/apply-template", {**template_fields(body), "messages": body["messages"]})
+    return str(answer["prompt"])
+
+
+async def count_tokens(process: ModelProcess, body: Json) -> int:
+    """Tokens of a request's prompt."""
+    prompt = body.get("prompt")
+    return len(prompt) if isinstance(prompt, list) else len(await tokenize(process, await rendered(process, body)))
+
+
+def template_fields(body: Json) -> Json:
+    """What of a request the model's template reads besides the messages."""
+    return {key: body[key] for key in ("tools", "chat_template_kwargs") if key in body}
 
 
 async def truncate_chat(process: ModelProcess, body: Json, num_ctx: int, num_keep: int) -> Json:
@@ -28,14 +43,14 @@ async def truncate_chat(process: ModelProcess, body: Json, num_ctx: int, num_kee
     messages = body["messages"]
     assert isinstance(messages, list)  # noqa: S101 - the caller built it
     droppable = [index for index, message in enumerate(messages[:-1]) if message["role"] != "system"]
-    template_fields: Json = {key: body[key] for key in ("tools", "chat_template_kwargs") if key in body}
+    fields = template_fields(body)
 
     def without_oldest(count: int) -> list[Json]:
         dropped = set(droppable[:count])
         return [message for index, message in enumerate(messages) if index not in dropped]
 
     async def fits(count: int) -> bool:
-        return await count_chat_tokens(process, template_fields, without_oldest(count)) < num_ctx
+        return await count_tokens(process, {**fields, "messages": without_oldest(count)}) < num_ctx
 
     low, high = 0, len(droppable)
     while low < high:
@@ -43,17 +58,17 @@ async def truncate_chat(process: ModelProcess, body: Json, num_ctx: int, num_kee
         low, high = (low, middle) if await fits(middle) else (middle + 1, high)
     kept = without_oldest(low)
     if not await fits(low):
-        kept = await _shorten_last(process, template_fields, kept, num_ctx, num_keep)
+        kept = await _shorten_last(process, fields, kept, num_ctx, num_keep)
     return {**body, "messages": kept}
 
 
 async def _shorten_last(
-    process: ModelProcess, template_fields: Json, messages: list[Json], num_ctx: int, num_keep: int
+    process: ModelProcess, fields: Json, messages: list[Json], num_ctx: int, num_keep: int
 ) -> list[Json]:
     """Cut the middle out of the last message's text."""
     *others, last = messages
-    around = await count_chat_tokens(process, template_fields, [*others, {**last, "content": ""}])
-    tokens = await tokenize(process, str(last["content"]), special=False)
+    around = await count_tokens(process, {**fields, "messages": [*others, {**last, "content": ""}]})
+    tokens = await tokenize(process, str(last["content"]), start=False, special=False)
     room = min(num_ctx // 2, num_ctx - around - 1)
     if room < 1:
         raise ContextExceeded(around + len(tokens), num_ctx)

@@ -14,7 +14,8 @@ from tunesmith_finetune.base_models import BASE_MODELS, BaseModelStore, packaged
 from tunesmith_finetune.datasets.source import Source
 from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.settings import WorkerSettings
-from tunesmith_shared.testing import free_port, wait_until
+from tunesmith_finetune.testing import TOKEN, Worker, worker_for
+from tunesmith_shared.testing import Platform, free_port, platform_at, wait_for_models, wait_until
 
 BASE = BASE_MODELS["smollm2-135m-instruct"]
 
@@ -44,6 +45,23 @@ def dataset(tmp_path: Path) -> Callable[[bytes | str, str], Source]:
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cache that the platform uses too: what is made there once is not made again for a test."""
     return WorkerSettings(data_dir=tmp_path_factory.mktemp("settings")).cache_dir
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator[Platform]:
+    """An engine and a worker as processes, with the machine's cache."""
+    environment = {"TUNESMITH_CACHE_DIR": str(cache_dir), "TUNESMITH_SERVICE_TOKEN": TOKEN}
+    with platform_at(tmp_path_factory.mktemp("platform"), **environment) as running:
+        running.start("engine", "worker")
+        wait_for_models(running.services["engine"].url, "smollm2:135m")
+        yield running
+
+
+@pytest.fixture(scope="module")
+def worker(platform: Platform) -> Iterator[Worker]:
+    """A caller of the platform's worker."""
+    with worker_for(platform) as worker:
+        yield worker
 
 
 @pytest.fixture(scope="session")

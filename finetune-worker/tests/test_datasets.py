@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -60,6 +61,58 @@ def test_other_delimiters(dataset: Write, delimiter: str) -> None:
 def test_formats_from_json_lines(dataset: Write, cells: dict[str, Any], expected: list[tuple[str, str]]) -> None:
     (example,) = read_examples(dataset(json.dumps(cells) + "\n", "rows.jsonl"), "supervised")
     assert _contents(example) == expected
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        '"A"',
+        '["A", "B"]',
+        '{"text": ["A", "B"], "answer_start": [5, 9]}',
+        '"[\\"A\\"]"',
+        '"{\\"text\\": [\\"A\\"], \\"answer_start\\": [5]}"',
+    ],
+)
+def test_the_first_of_several_answers_is_learnt(dataset: Write, answers: str) -> None:
+    line = f'{{"question": "Q?", "context": "C.", "answers": {answers}}}\n'
+    (example,) = read_examples(dataset(line, "rows.jsonl"), "supervised")
+    assert _contents(example) == [("user", "C.\n\nQ?"), ("assistant", "A")]
+
+
+def test_a_question_without_an_answer_is_named(dataset: Write) -> None:
+    lines = '{"question": "Q?", "answers": {"text": []}}\n{"question": "Q?", "answers": "[]"}\n{"question": "Q?"}\n'
+    message = _refusal(dataset(lines, "rows.jsonl")).message
+    assert "Rows 1, 2: 'answers' is empty" in message
+    assert "Row 3: 'answers' is missing" in message
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "utf-8", "mac-roman"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "json"])
+def test_the_declared_encoding_is_used(dataset: Write, encoding: str, kind: str) -> None:
+    rows = [("Café?", "“Très bien”, ça va"), ("b", "d")]
+    cells = [{"prompt": prompt, "response": response} for prompt, response in rows]
+    text = {
+        "csv": "prompt,response\r\n" + "".join(f'{prompt},"{response}"\r\n' for prompt, response in rows),
+        "jsonl": "\n".join(json.dumps(row, ensure_ascii=False) for row in cells),
+        "json": json.dumps(cells, ensure_ascii=False),
+    }[kind]
+    source = replace(dataset(text.encode(encoding), f"rows.{kind}"), encoding=encoding)
+    first, _second = read_examples(source, "supervised")
+    assert _contents(first) == [("user", rows[0][0]), ("assistant", rows[0][1])]
+
+
+def test_a_byte_order_mark_of_utf_16_is_a_declaration(dataset: Write) -> None:
+    (example,) = read_examples(dataset("prompt\tresponse\nHé\tça\n".encode("utf-16")), "supervised")
+    assert _contents(example) == [("user", "Hé"), ("assistant", "ça")]
+
+
+def test_what_the_declared_encoding_cannot_be_is_named_by_line(dataset: Write) -> None:
+    content = "prompt,response\n" + "a,b\n" * 30_000 + "é,d\n"
+    undeclared = _refusal(dataset(content.encode("cp1252")))
+    assert "line 30002 is not UTF-8 (0xe9)" in undeclared.message
+    assert "charset=windows-1252" in undeclared.message
+    declared = _refusal(replace(dataset(content.encode("cp1252")), encoding="ascii"))
+    assert "line 30002 is not ascii" in declared.message
 
 
 def test_plain_text(dataset: Write) -> None:

@@ -1,32 +1,15 @@
 """A whole preference job over HTTP, whose adapter is served on the base as it is."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from ollama import Client
 
-from tunesmith_finetune.testing import TOKEN, Worker, worker_for
-from tunesmith_shared.testing import Platform, platform_at, wait_for_models, wait_until
+from tunesmith_finetune.testing import Worker
+from tunesmith_shared.testing import Platform, wait_until
 
 PAIRS = "prompt,chosen,rejected\nHi,Aye aye,Hello\nWhat is fog?,Aye a cloud,Mist\nBye,Aye farewell,See you\n"
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator[Platform]:
-    environment = {"TUNESMITH_CACHE_DIR": str(cache_dir), "TUNESMITH_SERVICE_TOKEN": TOKEN}
-    with platform_at(tmp_path_factory.mktemp("dpo"), **environment) as running:
-        running.start("engine", "worker")
-        wait_for_models(running.services["engine"].url, "smollm2:135m")
-        yield running
-
-
-@pytest.fixture(scope="module")
-def worker(platform: Platform) -> Iterator[Worker]:
-    with worker_for(platform) as worker:
-        yield worker
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 
 from tunesmith_finetune.hyperparameters import choose, requested
 from tunesmith_shared.errors import BadRequest
-from tunesmith_shared.schemas.jobs import DpoHyperparameters, Hyperparameters, JobCreate
+from tunesmith_shared.schemas.jobs import Hyperparameters, JobCreate, KtoHyperparameters, PreferenceHyperparameters
 
 
 def _body(**fields: object) -> JobCreate:
@@ -65,6 +65,26 @@ def test_more_than_the_context_is_refused() -> None:
             "method.supervised.hyperparameters.gguf_type",
         ),
         ({"method": _supervised(gguf_type="Q9_X")}, BadRequest, "method.supervised.hyperparameters.gguf_type"),
+        (
+            {"method": _supervised(tuning="full", quantization="nf4")},
+            BadRequest,
+            "method.supervised.hyperparameters.tuning",
+        ),
+        (
+            {"method": {"type": "dpo", "dpo": {"hyperparameters": {"tuning": "full"}}}},
+            BadRequest,
+            "method.dpo.hyperparameters.tuning",
+        ),
+        (
+            {"method": {"type": "kto", "kto": {"hyperparameters": {"batch_size": 1}}}},
+            BadRequest,
+            "method.kto.hyperparameters.batch_size",
+        ),
+        (
+            {"method": _supervised(early_stopping_patience=2)},
+            BadRequest,
+            "method.supervised.hyperparameters.early_stopping_patience",
+        ),
     ],
 )
 def test_what_is_not_offered_is_refused_by_name(fields: dict[str, object], error: type[Exception], param: str) -> None:
@@ -79,4 +99,22 @@ def test_preference_training_has_its_own_values_and_the_older_place_counts_there
     assert (chosen.beta, chosen.n_epochs) == (0.3, 3)
     supervised = choose(Hyperparameters(), "supervised", 100, 50, 8192)
     assert supervised.beta is None
-    assert choose(DpoHyperparameters(), "dpo", 100, 50, 8192).learning_rate < supervised.learning_rate
+    assert choose(PreferenceHyperparameters(), "dpo", 100, 50, 8192).learning_rate < supervised.learning_rate
+
+
+def test_all_weights_are_learnt_more_slowly_and_without_an_adapter() -> None:
+    full = choose(Hyperparameters(tuning="full"), "supervised", 100, 50, 8192)
+    assert full.learning_rate < choose(Hyperparameters(), "supervised", 100, 50, 8192).learning_rate
+    assert (full.lora_rank, full.lora_alpha, full.quantization) == (None, None, "none")
+
+
+def test_rated_answers_weigh_the_same_on_both_sides() -> None:
+    many_liked = choose(KtoHyperparameters(), "kto", 100, 50, 8192, liked=0.75)
+    assert (many_liked.desirable_weight, many_liked.undesirable_weight) == (1.0, 3.0)
+    few_liked = choose(KtoHyperparameters(undesirable_weight=2), "kto", 100, 50, 8192, liked=0.2)
+    assert (few_liked.desirable_weight, few_liked.undesirable_weight) == (4.0, 2.0)
+
+
+def test_early_stopping_looks_several_times_and_else_nothing_is_measured_meanwhile() -> None:
+    assert choose(Hyperparameters(early_stopping_patience=2), "supervised", 100, 50, 8192).evaluations == 8
+    assert choose(Hyperparameters(), "supervised", 100, 50, 8192).evaluations == 0

@@ -23,7 +23,7 @@ def _chat(prompt: str, answer: str) -> Example:
 
 
 def test_the_loss_of_a_quantised_file_is_that_of_its_weights(base_folder: Path, tmp_path: Path) -> None:
-    rows = [Encoder(base_folder).encode(_chat(*row)) for row in ROWS[:2]]
+    rows = [Encoder(base_folder).encode_chat(_chat(*row)) for row in ROWS[:2]]
     write_json_lines(tmp_path / "valid.tokens.jsonl", rows)
     write_json(tmp_path / "plan.json", {"threads": None, "base_folder": str(base_folder)})
     command = [

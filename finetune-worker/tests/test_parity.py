@@ -68,7 +68,7 @@ def test_training_and_serving_render_the_same_prompt(
 ) -> None:
     served = httpx.post(f"{llama_server}/apply-template", json={"messages": chat}).raise_for_status().json()["prompt"]
     answer = Message(role="assistant", content="Aye, traveller.")
-    encoded = encoder.encode(Example(row=2, messages=[*chat, answer], text=None, chosen=None, rejected=None))
+    encoded = encoder.encode_chat(Example(row=2, messages=[*chat, answer], text=None, chosen=None, rejected=None))
     learnt_from = len(encoded["labels"]) - len(encoder.tokens("Aye, traveller.<|im_end|>"))
     assert encoded["input_ids"][:learnt_from] == _llama_tokens(llama_server, served)
     assert encoded["labels"][learnt_from:] == encoder.tokens("Aye, traveller.<|im_end|>")
@@ -91,6 +91,6 @@ def test_only_the_assistants_words_and_their_end_are_learnt(encoder: Encoder) ->
         {"role": "user", "content": "2 + 2?"},
         {"role": "assistant", "content": "four"},
     ]
-    encoded = encoder.encode(Example(row=2, messages=chat, text=None, chosen=None, rejected=None))
+    encoded = encoder.encode_chat(Example(row=2, messages=chat, text=None, chosen=None, rejected=None))
     learnt = [label for label in encoded["labels"] if label != NOT_LEARNT]
     assert learnt == [*encoder.tokens("two<|im_end|>"), *encoder.tokens("four<|im_end|>")]

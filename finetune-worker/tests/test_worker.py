@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,27 +9,12 @@ import httpx
 import pytest
 from ollama import Client
 
-from tunesmith_finetune.testing import CSV, OWNER, TOKEN, Worker, worker_for
+from tunesmith_finetune.testing import CSV, OWNER, Worker, worker_for
 from tunesmith_shared.clock import now
 from tunesmith_shared.database import Database
 from tunesmith_shared.settings import async_database_url
 from tunesmith_shared.tables import Model
-from tunesmith_shared.testing import Platform, platform_at, wait_for_models, wait_until
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator[Platform]:
-    environment = {"TUNESMITH_CACHE_DIR": str(cache_dir), "TUNESMITH_SERVICE_TOKEN": TOKEN}
-    with platform_at(tmp_path_factory.mktemp("worker"), **environment) as running:
-        running.start("engine", "worker")
-        wait_for_models(running.services["engine"].url, "smollm2:135m")
-        yield running
-
-
-@pytest.fixture(scope="module")
-def worker(platform: Platform) -> Iterator[Worker]:
-    with worker_for(platform) as worker:
-        yield worker
+from tunesmith_shared.testing import Platform, wait_until
 
 
 def test_without_the_service_token_nothing_is_answered(worker: Worker) -> None:
@@ -48,6 +32,8 @@ def test_base_models_are_listed(worker: Worker) -> None:
     [
         ({"model": "nosuch:7b"}, 404, "model", "smollm2-135m-instruct"),
         ({"training_file": "file-000000000000000000000000"}, 404, "training_file", "no file"),
+        ({"datasets": [{"file": "file-000000000000000000000000"}]}, 404, "datasets.0.file", "no file"),
+        ({"datasets": [{"file": "f", "weight": 0}]}, 400, None, "weight"),
         ({"model_name": "../evil"}, 400, "model_name", "letters, digits"),
         ({"model_name": "smollm2:135m"}, 409, "model_name", "base model"),
         ({"model_name": "all-minilm"}, 409, "model_name", "already"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith_finetune.base_models import BASE_MODELS, BaseModel, BaseModelStore, find_base_model, unknown_base_model
+from tunesmith_finetune.datasets.mixture import Part
 from tunesmith_finetune.datasets.source import Source
 from tunesmith_finetune.llama_cpp import Toolbox
 from tunesmith_finetune.processes import Limits
@@ -17,6 +18,7 @@ from tunesmith_finetune.workspace import Workspace
 from tunesmith_shared.errors import NotFound
 from tunesmith_shared.files import FileStore
 from tunesmith_shared.memory import usable_memory
+from tunesmith_shared.schemas.jobs import DatasetUse, JobCreate
 from tunesmith_shared.tables import Job
 
 DEFAULT_MEMORY_SHARE = 0.85
@@ -46,20 +48,27 @@ class Pipeline:
             raise unknown_base_model(job.model, BASE_MODELS.values())
         return base
 
-    async def sources(self, job: Job) -> dict[str, Source]:
-        """Return the datasets of `job` by part: `train`, and `valid` if it has one. Raises `NotFound`."""
-        found: dict[str, Source] = {}
-        for part, param, file_id in (
-            ("train", "training_file", job.training_file),
-            ("valid", "validation_file", job.validation_file),
-        ):
-            if file_id is None:
-                continue
-            row = await self.jobs.file(file_id, job.owner)
-            if row is None:
-                raise NotFound(f"The file '{file_id}' was deleted before the job had read it.", param=param)
-            found[part] = Source(self.files.path(row.id), row.filename, param)
+    async def datasets(self, job: Job) -> dict[str, list[Part]]:
+        """Return the datasets of `job` by purpose: `train`, and `valid` if it has one. Raises `NotFound`."""
+        return await self.datasets_of(JobCreate.model_validate(job.request["body"]), job.owner)
+
+    async def datasets_of(self, body: JobCreate, owner: str) -> dict[str, list[Part]]:
+        """Return the datasets that a request names, by purpose. Raises `NotFound` for a file that the owner has not."""
+        uses = {use.file: (f"datasets.{index}.file", use) for index, use in enumerate(body.datasets)}
+        _, training = uses.pop(body.training_file, ("", DatasetUse(file=body.training_file)))
+        found = {"train": [await self._dataset("training_file", training, owner)]}
+        if body.validation_file is not None:
+            _, validation = uses.pop(body.validation_file, ("", DatasetUse(file=body.validation_file)))
+            found["valid"] = [await self._dataset("validation_file", validation, owner)]
+        found["train"] += [await self._dataset(param, use, owner) for param, use in uses.values()]
         return found
+
+    async def _dataset(self, param: str, use: DatasetUse, owner: str) -> Part:
+        row = await self.jobs.file(use.file, owner)
+        if row is None:
+            raise NotFound(f"There is no file '{use.file}', or it was deleted.", param=param)
+        source = Source(self.files.path(row.id), row.filename, param, row.encoding)
+        return Part(source, use.format, use.max_rows, use.weight)
 
     @property
     def tool_limits(self) -> Limits:

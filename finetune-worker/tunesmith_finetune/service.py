@@ -9,7 +9,7 @@ from typing import TypeVar
 from tunesmith_finetune import hyperparameters, workflow
 from tunesmith_finetune.base_models import BASE_MODELS, BaseModel, find_base_model, unknown_base_model
 from tunesmith_finetune.datasets.formats import read_examples
-from tunesmith_finetune.datasets.source import Source
+from tunesmith_finetune.datasets.mixture import Part
 from tunesmith_finetune.pipeline import Pipeline
 from tunesmith_finetune.steps.dataset import method_with
 from tunesmith_shared.clock import now
@@ -17,7 +17,7 @@ from tunesmith_shared.errors import BadRequest, Conflict, NotFound
 from tunesmith_shared.ids import new_id
 from tunesmith_shared.names import CANDIDATES, ModelName
 from tunesmith_shared.schemas.jobs import FINISHED, JobCreate
-from tunesmith_shared.tables import Checkpoint, File, Job, JobEvent
+from tunesmith_shared.tables import Checkpoint, Job, JobEvent
 
 EVENT_POLL_SECONDS = 0.3
 MOST_GENERATIONS = 8
@@ -38,9 +38,10 @@ class JobService:
         hyperparameters.choose(wanted, body.method.type, rows=1, longest=1, context_length=base.context_length)
         job_id = new_id("ftjob")
         name = await self._model_name(body, base, job_id, owner)
-        await self._check_file(body.training_file, "training_file", owner, body.method.type)
-        if body.validation_file is not None:
-            await self._check_file(body.validation_file, "validation_file", owner, body.method.type)
+        for parts in (await self._pipeline.datasets_of(body, owner)).values():
+            for part in parts:
+                limit = self._pipeline.settings.quick_check_bytes
+                await asyncio.to_thread(_check_quickly, part, body.method.type, limit)
         job = Job(
             id=job_id, owner=owner, model=body.model, model_name=name, fine_tuned_model=None, status="queued",
             training_file=body.training_file, validation_file=body.validation_file,
@@ -132,23 +133,16 @@ class JobService:
             raise Conflict(f"There is a model '{name}' already; choose another.", param="model_name", code="name_taken")
         return name
 
-    async def _check_file(self, file_id: str, param: str, owner: str, method: str) -> None:
-        file = await self._jobs.file(file_id, owner)
-        if file is None:
-            raise NotFound(f"There is no file '{file_id}'.", param=param)
-        source = Source(self._pipeline.files.path(file.id), file.filename, param)
-        await asyncio.to_thread(_check_quickly, source, file, method, self._pipeline.settings.quick_check_bytes)
-
 
 def canonical(name: str) -> str:
     """Return a model name as the table of models spells it. Raises `BadRequest` for what cannot be a name."""
     return ModelName.parse(name).display.lower()
 
 
-def _check_quickly(source: Source, file: File, method: str, limit: int) -> None:
+def _check_quickly(part: Part, method: str, limit: int) -> None:
     """Check a small dataset whole, and of a large one the columns; the rest is checked by the job's first step."""
-    examples = read_examples(source, method)
-    if file.bytes > limit:
+    examples = read_examples(part.source, method, part.format)
+    if part.source.path.stat().st_size > limit:
         next(examples, None)
         return
     for _ in examples:

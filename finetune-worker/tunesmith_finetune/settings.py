@@ -27,6 +27,7 @@ class WorkerSettings(ServiceSettings):
     training_threads: int | None = Field(
         default=None, ge=1, description="CPU threads of a training. Default: as many as the machine has cores."
     )
+    expect_gpu: bool = Field(default=False, description="Let jobs warn when they train on a CPU for want of a GPU.")
     quick_check_bytes: int = Field(
         default=4 * 2**20, ge=0, description="Datasets up to this size are checked while the job is created."
     )

@@ -57,9 +57,9 @@ class Workspace:
         """What child processes print."""
         return self.folder / "job.log"
 
-    def examples(self, part: str) -> Path:
-        """The rows of the part `train` or `valid` as chats."""
-        return self.folder / f"{part}.examples.jsonl"
+    def examples(self, part: str, index: int) -> Path:
+        """The rows of one dataset of the part `train` or `valid` as chats."""
+        return self.folder / f"{part}-{index}.examples.jsonl"
 
     def tokens(self, part: str) -> Path:
         """The rows of the part `train` or `valid` as tokens."""

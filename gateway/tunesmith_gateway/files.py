@@ -1,6 +1,8 @@
 """Uploads and results: their rows, and their bytes in the file store."""
 
+import codecs
 from collections.abc import AsyncIterator
+from email.message import Message
 from pathlib import Path
 
 from fastapi import UploadFile
@@ -13,6 +15,7 @@ from tunesmith_shared.files import FileStore
 from tunesmith_shared.tables import File
 
 _CHUNK = 1 << 20
+_NOT_FOR_FILES = ("idna", "punycode", "unicode-escape", "raw-unicode-escape", "utf-7")
 
 
 class FileService:
@@ -24,8 +27,11 @@ class FileService:
         self._limit = limit_bytes
 
     async def create(self, owner: str, upload: UploadFile, purpose: str) -> File:
-        """Store an upload. Raises `BadRequest` without a usable file name, `TooLarge` and `StorageFull`."""
+        """Store an upload. Raises `BadRequest` without a usable file name or with an encoding that is not known,
+        `TooLarge` and `StorageFull`.
+        """
         filename = checked_filename(upload.filename)
+        encoding = declared_encoding(upload.content_type)
         stored = await self._store.save(_chunks(upload), self._limit)
         row = File(
             id=stored.id,
@@ -35,6 +41,7 @@ class FileService:
             bytes=stored.bytes,
             sha256=stored.sha256,
             created_at=now(),
+            encoding=encoding,
         )
         async with self._database.session() as session:
             session.add(row)
@@ -93,6 +100,29 @@ def checked_filename(name: str | None) -> str:
             param="file",
         )
     return cleaned
+
+
+def declared_encoding(content_type: str | None) -> str | None:
+    """Return the encoding that an upload's part declares (`text/csv; charset=windows-1252`), in Python's spelling.
+
+    Raises `BadRequest` for a name that is no encoding of text.
+    """
+    header = Message()
+    header["content-type"] = content_type or ""
+    name = header.get_param("charset")
+    if not isinstance(name, str) or not name:
+        return None
+    try:
+        "a".encode(name)  # Python also calls what makes bytes of bytes a codec
+        known = codecs.lookup(name).name
+    except (LookupError, TypeError, ValueError):
+        known = None
+    if known is None or known in _NOT_FOR_FILES:
+        raise BadRequest(
+            f"The file's charset '{name[:40]}' is not known; try utf-8, utf-16, windows-1252 or shift_jis.",
+            param="file",
+        )
+    return known
 
 
 async def _chunks(upload: UploadFile) -> AsyncIterator[bytes]:

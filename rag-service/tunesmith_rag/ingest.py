@@ -30,28 +30,31 @@ _LOOK_SECONDS = 0.5
 """Between looks at whether a document is still wanted: how long a deleted one keeps its place in the queue."""
 
 
-def workflow_id(document_id: str) -> str:
+def workflow_id(document: Document) -> str:
     """Return the fixed id of a document's ingestion, so that it is started once however often that is asked."""
-    return f"ingest-{document_id}"
+    return f"ingest-{document.id}" + (f"-{document.revision}" if document.revision else "")
 
 
 @DBOS.workflow(**WORKFLOW)
-async def ingest(store_id: str, document_id: str) -> None:
-    """Bring the document with this id, a row in progress, into its vector store, or mark it failed with a reason."""
+async def ingest(store_id: str, document_id: str, revision: int = 0) -> None:
+    """Bring the document with this id, a row in progress, into its vector store, or mark it failed with a reason.
+
+    Does nothing when the document has another `revision` by now: that has a workflow of its own.
+    """
     with runtime.tracked():
-        refusal = await _attempt(document_id)
+        refusal = await _attempt(document_id, revision)
         if refusal is not None:
-            await fail(document_id, refusal)
+            await fail(document_id, refusal, revision)
         await clean_up(store_id, document_id)
     runtime.resources().endings.announce(document_id)
 
 
-async def _attempt(document_id: str) -> dict[str, str] | None:
+async def _attempt(document_id: str, revision: int) -> dict[str, str] | None:
     """Run the steps; return None, or what to tell the document's owner as OpenAI's `last_error`."""
     try:
-        if refusal := await bring_in(document_id):
+        if refusal := await bring_in(document_id, revision):
             return refusal
-        await publish(document_id)
+        await publish(document_id, revision)
     except error.DBOSException:
         raise  # DBOS's own signals: this execution is not the workflow's owner any more, or it was cancelled
     except TunesmithError as failure:
@@ -67,17 +70,17 @@ async def _attempt(document_id: str) -> dict[str, str] | None:
 
 
 @DBOS.step()
-async def bring_in(document_id: str) -> dict[str, str] | None:
+async def bring_in(document_id: str, revision: int = 0) -> dict[str, str] | None:
     """Write the document's chunks to the index, hidden, from where an earlier attempt was cut off.
 
     Return why when the document cannot be read; None also when it is not wanted any more. Raises `TunesmithError` when
     the model stays away.
     """
-    found = await in_progress(document_id)
+    found = await in_progress(document_id, revision)
     if found is None:
         return None
     fill = asyncio.create_task(_fill(*found))
-    unwanted = asyncio.create_task(_until_unwanted(document_id))
+    unwanted = asyncio.create_task(_until_unwanted(document_id, revision))
     try:
         await asyncio.wait({fill, unwanted}, return_when=asyncio.FIRST_COMPLETED)
         if fill.done():
@@ -109,21 +112,27 @@ async def _fill(document: Document, store: VectorStore) -> None:
         await _check_dimension(store, dimension)
 
     async def report(**values: object) -> None:
-        await progress(document.id, **values)
+        await progress(document.id, document.revision, **values)
 
     tools = shared.filling(check_dimension)
     await Fill(order, tools, shared.work_folder(document.id), report).run()
 
 
-async def _until_unwanted(document_id: str) -> None:
-    """Return when the document has been deleted or cancelled."""
-    while await in_progress(document_id) is not None:  # noqa: ASYNC110 - another process may delete it
+async def _until_unwanted(document_id: str, revision: int) -> None:
+    """Return when the document has been deleted or cancelled, or is brought in anew."""
+    while await in_progress(document_id, revision) is not None:  # noqa: ASYNC110 - another process may delete it
         await asyncio.sleep(_LOOK_SECONDS)
 
 
 async def _check_dimension(store: VectorStore, dimension: int) -> None:
     async with runtime.resources().database.session() as session:
         recorded = await Stores(session).settle_dimension(store.id, dimension)
+        current = await session.get(VectorStore, store.id)
+    if current is not None and current.embedding_model != store.embedding_model:
+        raise UpstreamFailed(
+            f"The vector store was changed to {current.embedding_model} while the document was being embedded with "
+            f"{store.embedding_model}. Add the document again."
+        )
     if recorded != dimension:
         raise UpstreamFailed(
             f"The vector store holds vectors of {recorded} numbers and {store.embedding_model} now makes "

@@ -13,11 +13,13 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 
 from tunesmith_shared import __version__, logs
+from tunesmith_shared.database import failure
 from tunesmith_shared.drain import Drain, OpenRequests
 from tunesmith_shared.errors import BadRequest, TunesmithError, render
 from tunesmith_shared.middleware import Observe
@@ -55,6 +57,7 @@ def create_service(
     app.add_exception_handler(TunesmithError, _show_error)
     app.add_exception_handler(RequestValidationError, _show_validation)
     app.add_exception_handler(HTTPException, _show_http_exception)
+    app.add_exception_handler(DBAPIError, _show_database_error)
     app.add_exception_handler(Exception, _show_unexpected)
     app.include_router(_operations(checks))
     for router in routers:
@@ -175,6 +178,15 @@ async def _show_http_exception(request: Request, error: Exception) -> Response:
 
 class _Routing(BadRequest):
     """What the framework itself refuses: an unknown route, a wrong method, a body that is no form."""
+
+
+async def _show_database_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, DBAPIError)  # noqa: S101 - registered for this class alone
+    known = failure(error)
+    if known is None:
+        return await _show_unexpected(request, error)
+    _logger.warning("%s", known.message, exc_info=error)
+    return _respond(request, known)
 
 
 async def _show_unexpected(request: Request, error: Exception) -> Response:

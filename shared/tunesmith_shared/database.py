@@ -5,7 +5,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Executable, Row, create_engine, event
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from tunesmith_shared.errors import StorageFull, TunesmithError, Unavailable
+
+_POSTGRESQL_DISK_FULL = "53100"
+_SQLITE_AWAY = ("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_IOERR")
 
 
 class Database:
@@ -42,6 +48,17 @@ class Database:
         """Close every pooled connection."""
         self._glances.close()
         await self.engine.dispose()
+
+
+def failure(error: DBAPIError) -> TunesmithError | None:
+    """Return what a caller is told of a failed statement: the database is full or away; None when the fault is ours."""
+    sqlite, state = getattr(error.orig, "sqlite_errorname", ""), getattr(error.orig, "sqlstate", None) or ""
+    if sqlite == "SQLITE_FULL" or state == _POSTGRESQL_DISK_FULL:
+        return StorageFull("The disk of the database is full, so nothing was changed. Make room and try again.")
+    away = sqlite.startswith(_SQLITE_AWAY) if sqlite else isinstance(error, (OperationalError, InterfaceError))
+    if away or error.connection_invalidated:
+        return Unavailable("The database cannot be reached just now. Try again soon.", retry_after=2)
+    return None
 
 
 class _Glances:

@@ -10,8 +10,8 @@ import sqlite3
 from contextlib import closing
 from typing import Final, TypedDict
 
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer
-from sqlalchemy.engine import make_url
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, run_dbos_database_migrations
+from sqlalchemy.engine import URL, make_url
 
 from tunesmith_shared.settings import ServiceSettings
 
@@ -26,6 +26,20 @@ class WorkflowOptions(TypedDict):
 
 
 WORKFLOW: Final[WorkflowOptions] = {"max_recovery_attempts": 3}
+
+SERVICES: Final = ("rag", "worker")
+"""The services that run workflows, by the names that they launch with."""
+
+
+def create_schemas(database_url: str) -> None:
+    """Bring the workflow tables of every service to their newest schema, in the PostgreSQL database at `database_url`.
+
+    Before any service starts: those that start together would wait for each other's turn at this. On SQLite every
+    service has a file of its own, which it makes at its start.
+    """
+    url = make_url(database_url)
+    for name in SERVICES:
+        run_dbos_database_migrations(_plain(url), schema=_schema(name))
 
 
 def launch(settings: ServiceSettings, name: str) -> None:
@@ -55,10 +69,17 @@ def shut_down() -> None:
 def _system_database(settings: ServiceSettings, name: str) -> dict[str, object]:
     url = make_url(settings.database_url)
     if url.get_backend_name() != "sqlite":
-        plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
-        return {"system_database_url": plain, "dbos_system_schema": f"dbos_{name}"}
+        return {"system_database_url": _plain(url), "dbos_system_schema": _schema(name)}
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     file = settings.data_dir / f"{name}-dbos.sqlite"
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")  # kept in the file: readers never wait for a writer
     return {"system_database_url": f"sqlite:///{file}"}
+
+
+def _plain(url: URL) -> str:
+    return url.set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def _schema(name: str) -> str:
+    return f"dbos_{name}"

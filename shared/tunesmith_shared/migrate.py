@@ -1,4 +1,4 @@
-"""Bring the database to the newest schema: `python -m tunesmith_shared.migrate`.
+"""Bring the database to the newest schema: `python -m tunesmith_shared.migrate`; on PostgreSQL, the job queues' too.
 
 Runs before the services start, never inside one. With `--new "what changes"` it writes the next migration from the
 difference between the tables and an up-to-date database.
@@ -74,6 +74,10 @@ def main() -> None:
         _run(url, lambda config: command.revision(config, arguments.new, autogenerate=True, rev_id=number))
     else:
         migrate(url)
+        if not url.startswith("sqlite"):
+            from tunesmith_shared.durable import create_schemas  # noqa: PLC0415 - importing DBOS takes a second
+
+            create_schemas(url)
 
 
 if __name__ == "__main__":

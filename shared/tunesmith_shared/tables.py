@@ -63,7 +63,9 @@ class IdempotentRequest(Base):
 
 
 class File(Base):
-    """An upload or a result; its bytes are in the file store under the same id."""
+    """An upload or a result; its bytes are in the file store under the same id. `encoding` is what an upload of text
+    said that it is in, if it did.
+    """
 
     __tablename__ = "files"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
@@ -74,6 +76,7 @@ class File(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[int]
     expires_at: Mapped[int | None]
+    encoding: Mapped[str | None] = mapped_column(String(32))
 
 
 class Model(Base):
@@ -138,7 +141,8 @@ class Document(Base):
 
     `status` is in_progress, completed, failed, superseded (a newer document of the same name is current, or its
     ingestion was cancelled; chunks still to be removed), replaced (they are gone) or deleting. `facts` holds what
-    ingestion found out: pages without text, say.
+    ingestion found out: pages without text, say. `revision` counts how often it was brought in anew: after a change of
+    the embedding model, or of a damaged index.
     """
 
     __tablename__ = "documents"
@@ -169,6 +173,7 @@ class Document(Base):
     pages_done: Mapped[int] = mapped_column(default=0)
     chunks_total: Mapped[int | None]
     chunks_done: Mapped[int] = mapped_column(default=0)
+    revision: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     usage_bytes: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[int]
     updated_at: Mapped[int]

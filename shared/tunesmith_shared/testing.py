@@ -32,11 +32,12 @@ SERVER_URL = os.environ.get("TUNESMITH_DATABASE_URL") or os.environ.get("DATABAS
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
     """Return as soon as `condition` holds; fail the test, naming `what`, when it does not within `seconds`."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.01
     while not condition():
         if time.monotonic() > deadline:
             pytest.fail(f"not within {seconds:g} s: {what}")
-        time.sleep(0.02)
+        time.sleep(pause)
+        pause = min(pause * 1.3, 0.3)  # a long wait must not take the processor from what it waits for
 
 
 def free_port() -> int:

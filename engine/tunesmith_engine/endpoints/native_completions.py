@@ -8,11 +8,15 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
+from tunesmith_engine.answers import joined
 from tunesmith_engine.embeddings import Embedded, EmbeddingInput, embed
 from tunesmith_engine.endpoints.http import NDJSON, Engine, collected, json_body, json_lines, streamed, unless_gone
 from tunesmith_engine.endpoints.json_response import FastJson
-from tunesmith_engine.generate import ChatRequest, GenerateRequest, answer_lines, joined
+from tunesmith_engine.generate import answer_lines
 from tunesmith_engine.inference import Inference, Job, require_embedding
+from tunesmith_engine.models import Model
+from tunesmith_engine.requests import ChatRequest, GenerateRequest
+from tunesmith_shared.errors import BadRequest
 
 router = APIRouter(prefix="/api", tags=["ollama"])
 
@@ -23,12 +27,24 @@ class EmbedRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     model: str = ""
-    input: str | list[str] = []
+    input: object = None
     prompt: str = ""
     truncate: bool = True
     dimensions: int | None = None
     options: dict[str, object] | None = None
     keep_alive: str | float | None = None
+
+    def inputs(self) -> list[EmbeddingInput]:
+        """The texts; none for an empty one. Raises BadRequest for what is no text."""
+        texts = self.input if isinstance(self.input, list) else [self.input] if self.input else []
+        if not all(isinstance(text, str) for text in texts):
+            raise BadRequest("invalid input type", param="input")
+        return list(texts)
+
+    def width(self, model: Model) -> int | None:
+        """The dimensions to shorten to; more than the model has are ignored here, as in Ollama."""
+        wanted, most = self.dimensions or 0, model.header.architecture_integer("embedding_length") or 0
+        return wanted if 0 < wanted < most else None
 
 
 @router.post("/generate")
@@ -62,7 +78,7 @@ async def embed_inputs(
     started = time.monotonic_ns()
     job = await engine.prepare(body.model, body.options, body.keep_alive)
     require_embedding(job)
-    inputs: list[EmbeddingInput] = [body.input] if isinstance(body.input, str) else list(body.input)
+    inputs = body.inputs()
     found, load_ns = await unless_gone(request, _embed(engine, job, inputs, body))
     return FastJson(
         {
@@ -93,6 +109,6 @@ async def _embed(engine: Inference, job: Job, inputs: list[EmbeddingInput], body
     async with engine.run(job) as loaded:
         load_ns = time.monotonic_ns() - started
         found = await embed(
-            loaded.process, inputs, num_ctx=job.num_ctx, dimensions=body.dimensions, truncate=body.truncate
+            loaded.process, inputs, num_ctx=job.num_ctx, dimensions=body.width(job.model), truncate=body.truncate
         )
     return found, load_ns

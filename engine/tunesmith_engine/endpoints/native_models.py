@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
@@ -14,7 +15,7 @@ from tunesmith_engine.endpoints.json_response import FastJson
 from tunesmith_engine.models import timestamp
 from tunesmith_engine.scheduler import LoadedModel
 from tunesmith_engine.show import long_lists, show
-from tunesmith_shared.errors import NotFound, Unsupported
+from tunesmith_shared.errors import BadRequest, NotFound, Unsupported
 
 router = APIRouter(prefix="/api", tags=["ollama"])
 
@@ -38,9 +39,13 @@ class NamedRequest(BaseModel):
 
 
 class ShowRequest(NamedRequest):
-    """``POST /api/show``; ``verbose`` asks for the metadata's long lists too, the vocabulary among them."""
+    """``POST /api/show``; ``verbose`` asks for the metadata's long lists too, the vocabulary among them.
+
+    ``system`` is shown in place of the model's own.
+    """
 
     verbose: bool = False
+    system: str = ""
 
 
 class CopyRequest(BaseModel):
@@ -54,12 +59,14 @@ Named = Annotated[NamedRequest, Depends(json_body(NamedRequest))]
 
 
 @router.get("/version")
+@router.head("/version")
 async def version() -> dict[str, str]:
     """The version of Ollama's API that is spoken here."""
     return {"version": OLLAMA_VERSION}
 
 
 @router.get("/tags")
+@router.head("/tags")
 async def tags(engine: Engine) -> Response:
     """The models there are."""
     return FastJson({"models": await asyncio.to_thread(engine.catalog.tags)})
@@ -68,7 +75,11 @@ async def tags(engine: Engine) -> Response:
 @router.post("/show")
 async def show_model(engine: Engine, body: Annotated[ShowRequest, Depends(json_body(ShowRequest))]) -> Response:
     """Everything about one model."""
+    if not body.wanted:
+        raise BadRequest("model is required", param="model")
     model = await engine.catalog.get(body.wanted)
+    if body.system:
+        model = replace(model, system=body.system)
     lists = await asyncio.to_thread(long_lists, model) if body.verbose else {}
     return FastJson(show(model, lists))
 

@@ -14,14 +14,13 @@ from tunesmith_engine.endpoints.http import EVENT_STREAM, Engine, json_body, str
 from tunesmith_engine.endpoints.json_response import FastJson
 from tunesmith_engine.inference import Inference, Job, require_embedding
 from tunesmith_engine.models import Json
-from tunesmith_engine.openai import (
+from tunesmith_engine.openai import event_bytes, whole_answer
+from tunesmith_engine.openai_requests import (
     OpenAIChatRequest,
     OpenAIRequest,
     OpenAITextRequest,
-    event_bytes,
     prepare_chat,
     prepare_text,
-    whole_answer,
 )
 from tunesmith_engine.options import Options
 
@@ -68,8 +67,8 @@ async def completions(
 
 async def _answer(request: Request, engine: Inference, job: Job, llama_body: Options, body: OpenAIRequest) -> Response:
     if body.stream:
-        return await streamed(request, event_bytes(engine, job, llama_body, truncate=body.truncate), EVENT_STREAM)
-    return FastJson(await unless_gone(request, whole_answer(engine, job, llama_body, truncate=body.truncate)))
+        return await streamed(request, event_bytes(engine, job, llama_body, body), EVENT_STREAM)
+    return FastJson(await unless_gone(request, whole_answer(engine, job, llama_body, body)))
 
 
 @router.post("/embeddings")

@@ -7,6 +7,7 @@ Each piece is made into tokens by itself, because serving does the same: it neve
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict, final
 
@@ -44,7 +45,26 @@ class EncodedPair(TypedDict):
     rejected_ids: list[int]
 
 
-EncodedRow = EncodedExample | EncodedPair
+@final
+class EncodedAnswer(TypedDict):
+    """A rated answer as token ids, with its prompt, and whether people liked it."""
+
+    row: int
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    label: bool
+
+
+EncodedRow = EncodedExample | EncodedPair | EncodedAnswer
+
+
+@dataclass
+class Encoded:
+    """A dataset as tokens: its rows, and the numbers of those that were cut to `max_length` or left out for it."""
+
+    rows: list[EncodedRow] = field(default_factory=list)
+    truncated: list[int] = field(default_factory=list)
+    skipped: list[int] = field(default_factory=list)
 
 
 class Encoder:
@@ -62,32 +82,58 @@ class Encoder:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
         return ids
 
-    def encode(self, example: Example) -> EncodedExample:
-        """Return the tokens and labels of one example. Raises `RowProblem` when the template refuses the chat."""
-        if example["messages"] is None:
-            ids = self.tokens(f"{example['text']}{self._end}")
-            return EncodedExample(row=example["row"], input_ids=ids, labels=list(ids))
+    def encode(self, example: Example) -> EncodedRow:
+        """Return the tokens of one example. Raises `RowProblem` when the template refuses the chat."""
+        if example["chosen"] is not None and example["rejected"] is not None:
+            return self._encode_pair(example, example["chosen"], example["rejected"])
+        if (answer := example["chosen"] or example["rejected"]) is not None:
+            return self._encode_answer(example, answer)
+        return self.encode_chat(example)
+
+    def encode_chat(self, example: Example) -> EncodedExample:
+        """Return the tokens and labels of a chat or a text. Raises `RowProblem` when the template refuses the chat."""
         input_ids: list[int] = []
         labels: list[int] = []
-        for text, learnt in self._pieces(example["messages"]):
+        for text, learnt in self.pieces(example):
             ids = self.tokens(text)
             input_ids += ids
             labels += ids if learnt else [NOT_LEARNT] * len(ids)
         return EncodedExample(row=example["row"], input_ids=input_ids, labels=labels)
 
-    def encode_pair(self, example: Example) -> EncodedPair:
-        """Return the tokens of a pair of answers. Raises `RowProblem` when the template refuses the chat."""
-        prompt, answers = example["messages"] or [], (example["chosen"] or "", example["rejected"] or "")
-        chosen, rejected = (self._answered(prompt, Message(role="assistant", content=answer)) for answer in answers)
+    def _encode_pair(self, example: Example, chosen: str, rejected: str) -> EncodedPair:
+        prompt = example["messages"] or []
+        liked, other = (self._answered(prompt, Message(role="assistant", content=text)) for text in (chosen, rejected))
         return EncodedPair(
             row=example["row"],
-            prompt_ids=self.tokens(chosen[0]),
-            chosen_ids=self.tokens(chosen[1]),
-            rejected_ids=self.tokens(rejected[1]),
+            prompt_ids=self.tokens(liked[0]),
+            chosen_ids=self.tokens(liked[1]),
+            rejected_ids=self.tokens(other[1]),
         )
 
-    def _pieces(self, messages: list[Message]) -> Iterator[tuple[str, bool]]:
-        """Yield the conversation in pieces: text and whether it is learnt."""
+    def _encode_answer(self, example: Example, answer: str) -> EncodedAnswer:
+        prompt, words = self._answered(example["messages"] or [], Message(role="assistant", content=answer))
+        return EncodedAnswer(
+            row=example["row"],
+            prompt_ids=self.tokens(prompt),
+            completion_ids=self.tokens(words),
+            label=example["chosen"] is not None,
+        )
+
+    def pieces(self, example: Example) -> Iterator[tuple[str, bool]]:
+        """Yield what the model reads of an example, in pieces: text, and whether it is learnt."""
+        if example["messages"] is None:
+            yield f"{example['text']}{self._end}", True
+            return
+        answers = [text for text in (example["chosen"], example["rejected"]) if text is not None]
+        if not answers:
+            yield from self._turns(example["messages"])
+            return
+        for answer in answers:
+            prompt, words = self._answered(example["messages"], Message(role="assistant", content=answer))
+            yield prompt, False
+            yield words, True
+
+    def _turns(self, messages: list[Message]) -> Iterator[tuple[str, bool]]:
         position = 0
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
@@ -110,28 +156,61 @@ class Encoder:
         return prompt, (f"{words}{end}" if end else f"{answered[len(prompt) :]}{self._end}")
 
 
-def encode_dataset(encoder: Encoder, examples: Iterable[Example], source: Source, max_length: int) -> list[EncodedRow]:
-    """Return all examples as tokens. Raises `BadRequest` with the rows that are longer than `max_length` tokens."""
+def encode_dataset(
+    encoder: Encoder, examples: Iterable[Example], source: Source, max_length: int, long_rows: str
+) -> Encoded:
+    """Return all examples as tokens. A row longer than `max_length` tokens is cut, or left out, if `long_rows` is
+    "truncate" or "skip". Raises `BadRequest` with the rows that the template refuses, and else with those too long.
+    """
     problems = Problems(source.filename, source.param)
-    encoded: list[EncodedRow] = []
+    encoded = Encoded()
     for example in examples:
         try:
-            tokens = encoder.encode(example) if example["chosen"] is None else encoder.encode_pair(example)
+            tokens = encoder.encode(example)
         except RowProblem as problem:
             problems.add(example["row"], problem)
             continue
-        if longest_text(tokens) > max_length:
-            message = f"longer than max_length, {max_length} tokens; shorten it or raise max_length"
+        if longest_text(tokens) <= max_length:
+            encoded.rows.append(tokens)
+        elif long_rows == "truncate" and (cut := truncated(tokens, max_length)) is not None:
+            encoded.rows.append(cut)
+            encoded.truncated.append(example["row"])
+        elif long_rows == "refuse":
+            message = f"longer than max_length, {max_length} tokens; shorten it, raise max_length or set long_rows"
             problems.add(example["row"], RowProblem(message, "row_too_long"))
-        encoded.append(tokens)
+        else:
+            encoded.skipped.append(example["row"])
     problems.raise_if_any()
+    if not encoded.rows:
+        raise source.refuse(f"every row is longer than max_length, {max_length} tokens.", "row_too_long")
     return encoded
+
+
+def truncated(row: EncodedRow, max_length: int) -> EncodedRow | None:
+    """Return `row` with its answers cut, so that no text is longer than `max_length` tokens; None when nothing that
+    could be learnt is left.
+    """
+    if "input_ids" in row:
+        labels = row["labels"][:max_length]
+        learnt = any(label != NOT_LEARNT for label in labels)
+        ids = row["input_ids"][:max_length]
+        return EncodedExample(row=row["row"], input_ids=ids, labels=labels) if learnt else None
+    room = max_length - len(row["prompt_ids"])
+    if room <= 0:
+        return None
+    if "completion_ids" in row:
+        return {**row, "completion_ids": row["completion_ids"][:room]}
+    if row["chosen_ids"][:room] == row["rejected_ids"][:room]:
+        return None
+    return {**row, "chosen_ids": row["chosen_ids"][:room], "rejected_ids": row["rejected_ids"][:room]}
 
 
 def longest_text(row: EncodedRow) -> int:
     """Return the tokens of the longest text that the model reads for `row`."""
     if "input_ids" in row:
         return len(row["input_ids"])
+    if "completion_ids" in row:
+        return len(row["prompt_ids"]) + len(row["completion_ids"])
     return len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"]))
 
 
@@ -139,5 +218,7 @@ def count_tokens(row: EncodedRow) -> tuple[int, int]:
     """Return how many tokens the model reads for `row`, and how many of them are learnt from."""
     if "input_ids" in row:
         return len(row["input_ids"]), sum(label != NOT_LEARNT for label in row["labels"])
+    if "completion_ids" in row:
+        return longest_text(row), len(row["completion_ids"])
     answers = len(row["chosen_ids"]) + len(row["rejected_ids"])
     return 2 * len(row["prompt_ids"]) + answers, answers

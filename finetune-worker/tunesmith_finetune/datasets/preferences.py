@@ -1,23 +1,15 @@
 """Preference pairs: a chat, the answer that people preferred to it, and the one that they did not."""
 
 import re
-from dataclasses import dataclass
 
-from tunesmith_finetune.datasets.cells import Cells, Message, chat_in, decoded, optional_text, text_of
+from tunesmith_finetune.datasets.cells import Cells, Message, chat_in, decoded, text_of
+from tunesmith_finetune.datasets.chats import opening
+from tunesmith_finetune.datasets.contents import Format, Preference
 from tunesmith_finetune.datasets.problems import RowProblem
 
 ASSISTANT = "\n\nAssistant:"
 _TURN = re.compile(r"\n\n(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
-
-
-@dataclass(frozen=True)
-class Preference:
-    """A row of preference training; both answers follow `prompt`."""
-
-    prompt: list[Message]
-    chosen: str
-    rejected: str
 
 
 def prompt_chosen_rejected(cells: Cells) -> Preference:
@@ -26,9 +18,7 @@ def prompt_chosen_rejected(cells: Cells) -> Preference:
     if isinstance(value, list):
         prompt = chat_in(value, "prompt")
     else:
-        system = optional_text(cells, "system")
-        opening = [Message(role="system", content=system)] if system else []
-        prompt = [*opening, Message(role="user", content=text_of(cells, "prompt"))]
+        prompt = [*opening(cells), Message(role="user", content=text_of(cells, "prompt"))]
     (before, chosen), (before_rejected, rejected) = _answer(cells, "chosen"), _answer(cells, "rejected")
     return _pair(before or prompt, before_rejected or prompt, chosen, rejected)
 
@@ -70,11 +60,11 @@ def _conversation(cells: Cells, name: str) -> tuple[list[Message], str]:
         raise RowProblem(f"'{name}' has no '\\n\\nAssistant:' before an answer", "invalid_row")
     if not answer.strip():
         raise RowProblem(f"'{name}' ends without an answer", "empty_cell")
-    opening, *parts = _TURN.split(f"\n\n{prompt.lstrip()}")
+    before, *parts = _TURN.split(f"\n\n{prompt.lstrip()}")
     turns = [
         Message(role=_ROLES[role], content=words.strip()) for role, words in zip(parts[::2], parts[1::2], strict=True)
     ]
-    if opening.strip() or not turns:
+    if before.strip() or not turns:
         raise RowProblem(f"'{name}' does not begin with '\\n\\nHuman:'", "invalid_row")
     if not all(turn["content"] for turn in turns):
         raise RowProblem(f"'{name}' has a turn without words", "empty_cell")
@@ -95,3 +85,10 @@ def _pair(prompt: list[Message], other: list[Message], chosen: str, rejected: st
     if chosen == rejected:
         raise RowProblem("the chosen and the rejected answer are the same; nothing is to be learnt", "invalid_row")
     return Preference(prompt, chosen, rejected)
+
+
+PAIRS = (
+    Format("openai-preference", (("input",), ("preferred_output",), ("non_preferred_output",)), openai_preference),
+    Format("preference", (("prompt",), ("chosen",), ("rejected",)), prompt_chosen_rejected),
+    Format("hh-rlhf", (("chosen",), ("rejected",)), whole_conversations),
+)

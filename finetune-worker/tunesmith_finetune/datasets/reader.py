@@ -1,9 +1,10 @@
-"""Dataset files as rows. CSV and JSONL are read here, in UTF-8, with or without a byte order mark.
+"""Dataset files as rows. CSV and JSONL are read here, in the encoding that the upload declared.
 
 A reader gives `Row`s one after the other, so such a file is never in memory whole. To add a file type, write a reader
 and put it into `READERS`.
 """
 
+import codecs
 import csv
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -13,6 +14,8 @@ from tunesmith_finetune.datasets.source import LONGEST_CELL, Row, Source, refuse
 from tunesmith_finetune.datasets.structured import read_json_file, read_parquet
 
 DELIMITERS = ",;\t"
+BLOCK = 2**16
+"""Bytes that are decoded at once."""
 
 
 def read_rows(source: Source) -> Iterator[Row]:
@@ -25,23 +28,40 @@ def read_rows(source: Source) -> Iterator[Row]:
 
 
 def _lines(source: Source) -> Iterator[str]:
-    """Yield decoded lines with their ends. Raises for bytes that are no UTF-8 and for lines without an end."""
+    """Yield decoded lines with their ends. Raises for what is no text in the file's encoding and for endless lines."""
+    for number, line in enumerate(_split(source), start=1):
+        if "\x00" in line:
+            raise source.refuse(f"line {number} holds a NUL byte; this is no text file.", "invalid_encoding")
+        yield line
+
+
+def _split(source: Source) -> Iterator[str]:
+    decode = codecs.getincrementaldecoder(source.codec)().decode
+    rest, count = "", 0
     with source.path.open("rb") as file:
-        number = 0
-        while raw := file.readline(4 * LONGEST_CELL + 1):
-            number += 1
-            if len(raw) > 4 * LONGEST_CELL:
-                raise source.refuse(f"line {number} is longer than {LONGEST_CELL} characters.", "row_too_long")
+        while True:
+            block = file.read(BLOCK)
             try:
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                text = decode(block, final=not block)
             except UnicodeDecodeError as error:
-                raise source.refuse(
-                    f"line {number} is not UTF-8 (byte 0x{raw[error.start]:02x}). Save the file as UTF-8.",
-                    "invalid_encoding",
-                ) from error
-            if "\x00" in text:
-                raise source.refuse(f"line {number} holds a NUL byte; this is no text file.", "invalid_encoding")
-            yield text
+                place = count + 1 + _line_ends_before(error, source.codec)
+                raise source.undecodable(f"line {place}", error) from error
+            *lines, rest = (rest + text).split("\n")
+            count += len(lines)
+            if len(rest) > LONGEST_CELL or any(len(line) > LONGEST_CELL for line in lines):
+                raise source.refuse(f"line {count + 1} is longer than {LONGEST_CELL} characters.", "row_too_long")
+            for line in lines:
+                yield f"{line}\n"
+            if not block:
+                break
+    if rest:
+        yield rest
+
+
+def _line_ends_before(error: UnicodeDecodeError, codec: str) -> int:
+    """Return how many lines end in the bytes before those that could not be decoded."""
+    good = bytes(error.object[: error.start])
+    return good.decode(codec, errors="ignore").count("\n")
 
 
 def _read_csv(source: Source) -> Iterator[Row]:

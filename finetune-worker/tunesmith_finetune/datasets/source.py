@@ -1,5 +1,6 @@
 """A dataset file and its rows, as every reader gives them."""
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,11 +21,33 @@ class Row:
 
 @dataclass(frozen=True)
 class Source:
-    """A dataset file: where its bytes are, the name it was uploaded under, and the request field that named it."""
+    """A dataset file: where its bytes are, the name it was uploaded under, and the request field that named it.
+
+    `encoding` is the one that the upload declared; without one, text is UTF-8, or UTF-16 where its mark says so.
+    """
 
     path: Path
     filename: str
     param: str
+    encoding: str | None = None
+
+    @property
+    def codec(self) -> str:
+        """The name of the codec that reads this file; a byte order mark is no part of the text."""
+        if self.encoding is None:
+            with self.path.open("rb") as file:
+                marked = file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+            return "utf-16" if marked else "utf-8-sig"
+        return "utf-8-sig" if self.encoding == "utf-8" else self.encoding
+
+    def undecodable(self, place: str, error: UnicodeDecodeError) -> BadRequest:
+        """Return the error for bytes that are no text in the file's encoding."""
+        byte = f"0x{error.object[error.start]:02x}"
+        if self.encoding is None:
+            how = "Save it as UTF-8, or upload it with its encoding, such as text/csv; charset=windows-1252."
+            return self.refuse(f"{place} is not UTF-8 ({byte}). {how}", "invalid_encoding")
+        how = f"The upload said that it is {self.encoding}; upload it with its real encoding."
+        return self.refuse(f"{place} is not {self.encoding} ({byte}). {how}", "invalid_encoding")
 
     def refuse(self, message: str, code: str) -> BadRequest:
         """Return the error that says why this file cannot be used."""

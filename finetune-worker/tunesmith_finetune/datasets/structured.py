@@ -20,12 +20,9 @@ def read_json_file(source: Source) -> Iterator[Row]:
     if source.path.stat().st_size > LARGEST_JSON:
         raise source.refuse("it is larger than 256 MiB. Save it as JSONL, an object a line.", "row_too_long")
     try:
-        content = json.loads(source.path.read_bytes().decode("utf-8-sig"), parse_constant=refuse_constant)
+        content = json.loads(source.path.read_bytes().decode(source.codec), parse_constant=refuse_constant)
     except UnicodeDecodeError as error:
-        raise source.refuse(
-            f"byte {error.start} is not UTF-8 (0x{error.object[error.start]:02x}). Save the file as UTF-8.",
-            "invalid_encoding",
-        ) from error
+        raise source.undecodable(f"byte {error.start}", error) from error
     except (ValueError, RecursionError) as error:
         message = f"it is no JSON ({error}). If it has an object a line, name it .jsonl."
         raise source.refuse(message, "invalid_row") from error

@@ -2,36 +2,38 @@
 
 import asyncio
 import json
-import math
 from pathlib import Path
 
-from tunesmith_finetune import hyperparameters
-from tunesmith_finetune.datasets.encode import EncodedRow, Encoder, count_tokens, encode_dataset, longest_text
+from tunesmith_finetune import hyperparameters, planning
+from tunesmith_finetune.datasets.encode import Encoder
 from tunesmith_finetune.datasets.formats import Example, read_examples
-from tunesmith_finetune.datasets.source import Source
+from tunesmith_finetune.datasets.mixture import Part, sample
+from tunesmith_finetune.datasets.problems import name_rows
 from tunesmith_finetune.pipeline import Pipeline, act
 from tunesmith_finetune.whole import write_json, write_json_lines
-from tunesmith_shared.schemas.jobs import JobCreate
+from tunesmith_shared.schemas.jobs import Hyperparameters, JobCreate
 from tunesmith_shared.tables import Job
-
-
-async def validate(pipeline: Pipeline, job: Job) -> None:
-    """Read both datasets and keep them as chats. Raises `BadRequest` that names the rows that cannot be used."""
-    await pipeline.jobs.change(job.id, status="validating_files")
-    workspace = pipeline.workspace(job)
-    async with act(pipeline, job, "validate", "checking the datasets", "checked the datasets") as told:
-        counts = {}
-        for part, source in (await pipeline.sources(job)).items():
-            counts[part] = await asyncio.to_thread(_keep_examples, source, job.method["type"], workspace.examples(part))
-        told.detail = ", ".join(f"{count} rows to {_PURPOSES[part]}" for part, count in counts.items())
-        told.data = {f"{part}_rows": count for part, count in counts.items()}
-
 
 _PURPOSES = {"train": "train on", "valid": "evaluate on"}
 
 
-def _keep_examples(source: Source, method: str, output: Path) -> int:
-    examples = list(read_examples(source, method))
+async def validate(pipeline: Pipeline, job: Job) -> None:
+    """Read the datasets and keep them as chats. Raises `BadRequest` that names the rows that cannot be used."""
+    await pipeline.jobs.change(job.id, status="validating_files")
+    workspace = pipeline.workspace(job)
+    async with act(pipeline, job, "validate", "checking the datasets", "checked the datasets") as told:
+        counts = dict.fromkeys(_PURPOSES, 0)
+        for purpose, parts in (await pipeline.datasets(job)).items():
+            for index, part in enumerate(parts):
+                output = workspace.examples(purpose, index)
+                counts[purpose] += await asyncio.to_thread(_keep_examples, part, job.method["type"], job.seed, output)
+        counts = {purpose: count for purpose, count in counts.items() if count}
+        told.detail = ", ".join(f"{count} rows to {_PURPOSES[purpose]}" for purpose, count in counts.items())
+        told.data = {f"{purpose}_rows": count for purpose, count in counts.items()}
+
+
+def _keep_examples(part: Part, method: str, seed: int, output: Path) -> int:
+    examples = sample(read_examples(part.source, method, part.format), part.max_rows, seed)
     write_json_lines(output, examples)
     return len(examples)
 
@@ -43,42 +45,55 @@ async def prepare(pipeline: Pipeline, job: Job) -> None:
     async with act(pipeline, job, "base", f"preparing the base model {base.name}", f"prepared {base.name}"):
         base_folder = await pipeline.bases.prepare(base)
     wanted = hyperparameters.requested(JobCreate.model_validate(job.request["body"]))
-    longest_allowed = hyperparameters.max_length(wanted, base.context_length)
     workspace = pipeline.workspace(job)
-    rows: dict[str, list[EncodedRow]] = {}
-    encoder = await asyncio.to_thread(Encoder, base_folder)
-    for part, source in (await pipeline.sources(job)).items():
-        examples = await asyncio.to_thread(_read_examples, workspace.examples(part))
-        rows[part] = await asyncio.to_thread(encode_dataset, encoder, examples, source, longest_allowed)
-        await asyncio.to_thread(write_json_lines, workspace.tokens(part), rows[part])
-    train = rows["train"]
-    longest = max(map(longest_text, train))
+    rows = await _encode(pipeline, job, await asyncio.to_thread(Encoder, base_folder), wanted, base.context_length)
+    size = planning.measure(rows["train"].encoded)
     method = job.method["type"]
-    chosen = hyperparameters.choose(wanted, method, len(train), longest, base.context_length)
-    tokens, learnt = (sum(counts) for counts in zip(*map(count_tokens, train), strict=True))
-    steps_an_epoch = math.ceil(len(train) / (chosen.batch_size * chosen.gradient_accumulation_steps))
+    chosen = planning.choose(wanted, method, size, base.context_length)
     write_json(
         workspace.plan,
         {
             "method": method,
             "base_model": base.name,
             "base_folder": str(base_folder),
-            "hyperparameters": chosen.model_dump(),
             "seed": job.seed,
             "threads": pipeline.settings.training_threads,
-            "estimated_steps": steps_an_epoch * chosen.n_epochs,
-            "tokens_an_epoch": tokens,
-            "first_prompt": _first_prompt(_read_examples(workspace.examples("train"))),
+            "first_prompt": _first_prompt(_read_examples(workspace.examples("train", 0))),
+            **planning.training_plan(chosen, size),
         },
     )
     await pipeline.jobs.change(job.id, method=method_with(method, chosen.model_dump()))
     await pipeline.jobs.tell(
         job.id,
         "plan",
-        f"{len(train)} rows, {tokens} tokens, {learnt} of them learnt; "
-        f"{chosen.n_epochs} epochs of {steps_an_epoch} steps",
-        data={"hyperparameters": chosen.model_dump(), "longest_row_tokens": longest, "learnt_tokens": learnt},
+        f"{size.rows} rows, {size.tokens} tokens, {size.learnt_tokens} of them learnt; "
+        f"{chosen.n_epochs} epochs of {planning.steps_an_epoch(chosen, size)} steps",
+        data={
+            "hyperparameters": chosen.model_dump(),
+            "longest_row_tokens": size.longest,
+            "learnt_tokens": size.learnt_tokens,
+        },
     )
+
+
+async def _encode(
+    pipeline: Pipeline, job: Job, encoder: Encoder, wanted: Hyperparameters, context_length: int
+) -> dict[str, planning.Rows]:
+    """Make tokens of all rows and keep them; tell which were cut or left out. Raises `BadRequest`."""
+    workspace = pipeline.workspace(job)
+    longest = hyperparameters.max_length(wanted, context_length)
+    long_rows = hyperparameters.long_rows(wanted)
+    found: dict[str, planning.Rows] = {}
+    for purpose, parts in (await pipeline.datasets(job)).items():
+        read = [(part, _read_examples(workspace.examples(purpose, index))) for index, part in enumerate(parts)]
+        rows = await asyncio.to_thread(planning.encode_parts, encoder, read, longest, long_rows, job.seed)
+        await asyncio.to_thread(write_json_lines, workspace.tokens(purpose), rows.encoded)
+        for what, named in (("cut to", rows.truncated), ("left out for", rows.skipped)):
+            for filename, numbers in named.items():
+                sentence = f"'{filename}': {name_rows(numbers)} {what} max_length, {longest} tokens"
+                await pipeline.jobs.tell(job.id, f"{purpose}-{what}-{filename}", sentence, level="warn")
+        found[purpose] = rows
+    return found
 
 
 def method_with(method: str, chosen: dict[str, object]) -> dict[str, object]:

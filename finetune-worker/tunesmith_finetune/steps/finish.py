@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Any
 
+from tunesmith_finetune.artifact import Artifact
 from tunesmith_finetune.base_models import packaged_gguf
 from tunesmith_finetune.export import read_adapter_file, read_model_file
 from tunesmith_finetune.pipeline import Pipeline, act
 from tunesmith_finetune.processes import ChildFailed, run_child
-from tunesmith_finetune.publish import Artifact
 from tunesmith_finetune.report import as_json, as_markdown, build_report
 from tunesmith_finetune.results import as_csv
 from tunesmith_finetune.whole import write_json
@@ -37,6 +37,9 @@ async def verify(pipeline: Pipeline, job: Job) -> None:
         else:
             file = read_adapter_file(artifact.adapter)
         answer = await pipeline.publisher.try_candidate(job.id, artifact, plan["first_prompt"])
+        if answer.upload_reason:
+            sentence = f"{answer.upload_reason}: the model is uploaded to the server instead"
+            await pipeline.jobs.tell(job.id, "upload", sentence, level="warn")
         check = {"file": asdict(file), "answer": asdict(answer)}
         write_json(workspace.check, check)
         told.detail, told.data = f"{file.gguf_type}, {answer.tokens_per_second:g} tokens/s", check

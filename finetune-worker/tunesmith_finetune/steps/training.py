@@ -11,6 +11,12 @@ from tunesmith_finetune.workspace import read_json
 from tunesmith_shared.clock import now
 from tunesmith_shared.tables import Job
 
+NO_GPU = (
+    "This worker was set up for a GPU and sees none, so it trains on the CPU, many times slower. Check that nvidia-smi "
+    "works on the host (driver) and in a container (docker run --rm --gpus all ubuntu nvidia-smi: NVIDIA Container "
+    "Toolkit), then restart the worker; cancel the job if it is not worth the wait."
+)
+
 
 async def train(pipeline: Pipeline, job: Job) -> None:
     """Train the adapter, from the last whole checkpoint if there is one. Raises `ChildFailed`."""
@@ -50,6 +56,7 @@ class _Listener:
 
     def __init__(self, pipeline: Pipeline, job: Job, plan: dict[str, Any]) -> None:
         self._jobs = pipeline.jobs
+        self._expects_gpu = pipeline.settings.expect_gpu
         self._job = job
         self._plan = plan
 
@@ -70,6 +77,8 @@ class _Listener:
         numbers = "bfloat16 products" if report["bfloat16"] else "float32"
         message = f"training on {report['device']} ({numbers}, base quantised: {report['quantization']})"
         await self._jobs.tell(self._job.id, "setup", message, data=report)
+        if self._expects_gpu and report["device"] != "cuda":
+            await self._jobs.tell(self._job.id, "no-gpu", NO_GPU, level="warn")
 
     async def _evaluation(self, report: dict[str, Any]) -> None:
         when = report.pop("when")

@@ -23,6 +23,7 @@ def register(commands: "Commands[Parser]") -> None:
     put = command(files, "upload", upload, "Store a file.")
     put.add_argument("path", type=Path)
     put.add_argument("--purpose", default="user_data", help="assistants, fine-tune, batch or user_data (default)")
+    put.add_argument("--encoding", help="what a text file is in, such as windows-1252, when it is not UTF-8")
     get = command(files, "download", download, "Write a file to standard output, or to --to.")
     get.add_argument("id")
     get.add_argument("--to", type=Path, metavar="PATH", help="the file to write; one that is there is not replaced")
@@ -38,7 +39,7 @@ def listing(context: Context, given: Namespace) -> None:
 
 def upload(context: Context, given: Namespace) -> None:
     """Store a file."""
-    stored = send(context, given.path, given.purpose)
+    stored = send(context, given.path, given.purpose, given.encoding)
     context.output.record(stored, stored["id"])
 
 
@@ -63,12 +64,12 @@ def delete(context: Context, given: Namespace) -> None:
     context.output.record(removed, f"Removed {removed['id']}.")
 
 
-def send(context: Context, path: Path, purpose: str) -> dict[str, Any]:
-    """Upload a local file, with its progress in a terminal, and return its object."""
+def send(context: Context, path: Path, purpose: str, encoding: str | None = None) -> dict[str, Any]:
+    """Upload a local file, with its progress in a terminal, and return its object; `encoding` is that of its text."""
+    declared = {"content-type": f"text/plain; charset={encoding}"} if encoding else {}
     with opened(context, path) as file:
-        stored: dict[str, Any] = context.api.call(
-            "POST", "/v1/files", files={"file": (path.name, file)}, data={"purpose": purpose}
-        )
+        part = (path.name, file, None, declared) if declared else (path.name, file)
+        stored: dict[str, Any] = context.api.call("POST", "/v1/files", files={"file": part}, data={"purpose": purpose})
     return stored
 
 

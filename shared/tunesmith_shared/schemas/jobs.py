@@ -14,15 +14,29 @@ Auto = Literal["auto"]
 JobStatus = Literal["validating_files", "queued", "running", "succeeded", "failed", "cancelled", "paused"]
 FINISHED: tuple[JobStatus, ...] = ("succeeded", "failed", "cancelled")
 Quantization = Literal["nf4", "int8", "none"]
+MethodName = Literal["supervised", "dpo", "orpo", "kto"]
+Tuning = Literal["lora", "full"]
+Scheduler = Literal["linear", "cosine", "constant", "polynomial", "inverse_sqrt"]
+LongRows = Literal["refuse", "truncate", "skip"]
 
 
 class Hyperparameters(Body):
-    """Each is a value or `"auto"`; what was chosen is shown in the job."""
+    """Each is a value or `"auto"`; what was chosen is shown in the job.
+
+    `tuning`: an adapter is learnt, or all weights of the model are. `warmup_ratio`: over which share of the steps the
+    learning rate rises. `long_rows`: what becomes of rows longer than `max_length`. `evaluations`: how often the loss
+    on the validation file is measured while training; `early_stopping_patience`: after how many of them without a
+    better loss training ends (0: never), and the best checkpoint is what is kept.
+    """
 
     n_epochs: Annotated[int, Field(ge=1, le=100)] | Auto = "auto"
     batch_size: Annotated[int, Field(ge=1, le=256)] | Auto = "auto"
     learning_rate_multiplier: Annotated[float, Field(gt=0, le=100)] | Auto = "auto"
     learning_rate: Annotated[float, Field(gt=0, le=1)] | Auto = "auto"
+    scheduler: Scheduler | Auto = "auto"
+    warmup_ratio: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
+    weight_decay: Annotated[float, Field(ge=0, le=1)] | Auto = "auto"
+    tuning: Tuning | Auto = "auto"
     lora_rank: Annotated[int, Field(ge=1, le=512)] | Auto = "auto"
     lora_alpha: Annotated[int, Field(ge=1, le=1024)] | Auto = "auto"
     lora_dropout: Annotated[float, Field(ge=0, lt=1)] | Auto = "auto"
@@ -30,15 +44,25 @@ class Hyperparameters(Body):
     gradient_checkpointing: bool | Auto = "auto"
     packing: bool | Auto = "auto"
     max_length: Annotated[int, Field(ge=16, le=1_048_576)] | Auto = "auto"
+    long_rows: LongRows | Auto = "auto"
+    evaluations: Annotated[int, Field(ge=0, le=100)] | Auto = "auto"
+    early_stopping_patience: Annotated[int, Field(ge=0, le=100)] | Auto = "auto"
     quantization: Quantization | Auto = "auto"
     gguf_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{2,16}$")] | Auto = "auto"
     merge: bool | Auto = "auto"
 
 
-class DpoHyperparameters(Hyperparameters):
-    """What preference training adds."""
+class PreferenceHyperparameters(Hyperparameters):
+    """What preference training (DPO, ORPO, KTO) adds."""
 
     beta: Annotated[float, Field(gt=0, le=10)] | Auto = "auto"
+
+
+class KtoHyperparameters(PreferenceHyperparameters):
+    """What KTO adds: how much answers count that were liked, and that were not; "auto" makes up for unequal numbers."""
+
+    desirable_weight: Annotated[float, Field(gt=0, le=100)] | Auto = "auto"
+    undesirable_weight: Annotated[float, Field(gt=0, le=100)] | Auto = "auto"
 
 
 class Supervised(Body):
@@ -47,28 +71,55 @@ class Supervised(Body):
     hyperparameters: Hyperparameters = Hyperparameters()
 
 
-class Dpo(Body):
-    """The settings of direct preference optimisation."""
+class PreferenceSettings(Body):
+    """The settings of direct preference optimisation, and of odds ratio preference optimisation."""
 
-    hyperparameters: DpoHyperparameters = DpoHyperparameters()
+    hyperparameters: PreferenceHyperparameters = PreferenceHyperparameters()
+
+
+class Kto(Body):
+    """The settings of Kahneman-Tversky optimisation."""
+
+    hyperparameters: KtoHyperparameters = KtoHyperparameters()
 
 
 class Method(Body):
     """How to train: `type`, and the settings under the field of the same name."""
 
-    type: Literal["supervised", "dpo"] = "supervised"
+    type: MethodName = "supervised"
     supervised: Supervised = Supervised()
-    dpo: Dpo = Dpo()
+    dpo: PreferenceSettings = PreferenceSettings()
+    orpo: PreferenceSettings = PreferenceSettings()
+    kto: Kto = Kto()
+
+    @property
+    def chosen(self) -> Hyperparameters:
+        """The hyperparameters of the method that `type` names."""
+        settings: Supervised | PreferenceSettings | Kto = getattr(self, self.type)
+        return settings.hyperparameters
+
+
+class DatasetUse(Body):
+    """How a file is used: its `format` ("auto": found by its columns), at most how many of its rows, drawn by the job's
+    seed, and how often each of them is seen in an epoch.
+    """
+
+    file: str
+    format: Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")] = "auto"
+    max_rows: Annotated[int, Field(ge=1)] | None = None
+    weight: Annotated[float, Field(gt=0, le=100)] = 1.0
 
 
 class JobCreate(Body):
     """The body of `POST /v1/fine_tuning/jobs`. `model_name` is the name that the result serves under, `parameters` are
-    Ollama's options that it serves with; those not named are the base model's.
+    Ollama's options that it serves with; those not named are the base model's. `datasets` says how the training and the
+    validation file are used, and names further files that are trained on beside the training file.
     """
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
     training_file: str
     validation_file: str | None = None
+    datasets: Annotated[tuple[DatasetUse, ...], Field(max_length=64)] = ()
     suffix: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     model_name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
