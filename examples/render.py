@@ -1,16 +1,18 @@
-"""Render the example handbook from Markdown to PDF.
+"""Render the example handbook, or another document of its form, from Markdown to PDF.
 
     python examples/render.py                      # writes examples/handbook.pdf
-    python examples/render.py --output /tmp/x.pdf
+    python examples/render.py --source benchmarks/documents/corpus/ferry_policy.md --output /tmp/x.pdf
 
-The Markdown is a small subset: one `#` title with paragraphs below it (the title page), `##` chapters, each starting on
-a new page, `###` sections, paragraphs of one line each, and pipe tables. The chapter called "Contents" gets
-the list of chapters ahead of its own text. The same input gives the same bytes on every machine: the date is fixed,
-the fonts are the PDF standard ones, and streams are not compressed, as zlib's output differs between builds.
+The Markdown is a small subset: a comment with the two halves of the running head, one `#` title with three paragraphs
+below it (the title page), `##` chapters, each starting on a new page, `###` sections, paragraphs of one line each, and
+pipe tables. The chapter called "Contents" gets the list of chapters ahead of its own text. The same input gives the
+same bytes on every machine: the date is fixed, the fonts are the PDF standard ones, and streams are not compressed,
+as zlib's output differs between builds.
 """
 
 import argparse
 import math
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import groupby
@@ -23,8 +25,7 @@ from fpdf.fonts import FontFace
 
 FOLDER = Path(__file__).parent
 EDITION_DATE = datetime(2024, 3, 1, tzinfo=UTC)
-RUNNING_TITLE = "Halden Point Weather Station"
-RUNNING_EDITION = "Operating handbook, seventh edition"
+RUNNING_HEAD = re.compile(r"<!-- running head: (.+) \| (.+) -->\n")
 
 NAVY = (23, 55, 94)
 RUST = (178, 74, 42)
@@ -92,9 +93,10 @@ def parse_handbook(markdown: str) -> tuple[Chapter, list[Chapter]]:
 class HandbookPdf(FPDF):
     """An A4 page with a running head and a numbered foot on all pages but the first."""
 
-    def __init__(self) -> None:
+    def __init__(self, running_head: tuple[str, str]) -> None:
         """Set margins, fixed metadata and uncompressed streams."""
         super().__init__(format="A4")
+        self.running_head = running_head
         self.set_compression(False)
         self.set_creation_date(EDITION_DATE)
         self.set_producer("Tunesmith examples")
@@ -108,8 +110,8 @@ class HandbookPdf(FPDF):
         self.set_font("Helvetica", size=8)
         self.set_text_color(*GREY)
         self.set_y(13)
-        self.cell(self.epw / 2, 5, RUNNING_TITLE)
-        self.cell(self.epw / 2, 5, RUNNING_EDITION, align="R")
+        self.cell(self.epw / 2, 5, self.running_head[0])
+        self.cell(self.epw / 2, 5, self.running_head[1], align="R")
         self.set_draw_color(*NAVY)
         self.set_line_width(0.3)
         self.line(MARGIN, 19, self.w - MARGIN, 19)
@@ -222,13 +224,16 @@ def draw_block(pdf: HandbookPdf, block: Block) -> None:
 
 
 def render(markdown: str) -> bytes:
-    """Render the handbook.
+    """Render a document.
 
-    Raises ValueError when a chapter does not fit on its page, as the contents page and the questions'
-    page numbers count on one page a chapter.
+    Raises ValueError when it names no running head, and when a chapter does not fit on its page, as the contents page
+    and the questions' page numbers count on one page a chapter.
     """
-    title, chapters = parse_handbook(markdown)
-    pdf = HandbookPdf()
+    head = RUNNING_HEAD.match(markdown)
+    if head is None:
+        raise ValueError("The first line must be `<!-- running head: left | right -->`.")
+    title, chapters = parse_handbook(markdown[head.end() :])
+    pdf = HandbookPdf((head[1], head[2]))
     pdf.set_title(title.title)
     draw_title_page(pdf, title)
     for page, chapter in enumerate(chapters, start=2):
@@ -248,7 +253,7 @@ def render(markdown: str) -> bytes:
 
 def main() -> None:
     """Read the command line and write the PDF."""
-    parser = argparse.ArgumentParser(description="Render the example handbook to PDF.")
+    parser = argparse.ArgumentParser(description="Render a document of the examples to PDF.")
     parser.add_argument("--source", type=Path, default=FOLDER / "handbook.md")
     parser.add_argument("--output", type=Path, default=FOLDER / "handbook.pdf")
     arguments = parser.parse_args()

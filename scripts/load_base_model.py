@@ -21,6 +21,7 @@ import struct
 import sys
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 
 import filelock
@@ -44,6 +45,7 @@ TEXTS = (
     "LICENSE*", "NOTICE*",
 )  # fmt: skip
 RECORD = "base-model.json"
+REFUSED = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 SPARE_BYTES = 256 * 2**20
 LONGEST_HEADER = 100 * 2**20
 """What the safetensors format allows a header to have, in bytes."""
@@ -97,11 +99,15 @@ def main() -> None:
         sys.exit(f"{arguments.repository} has no revision {arguments.revision}.")
     except filelock.Timeout:
         sys.exit(f"{arguments.repository} is being downloaded by another process; wait for it.")
+    except HfHubHTTPError as error:
+        if error.response.status_code in REFUSED:
+            sys.exit(f"The hub refuses: set HF_TOKEN to a token that may read {arguments.repository}.")
+        sys.exit(interrupted(error))
     except OSError as error:
         if error.filename:
             sys.exit(f"{error.filename} cannot be written: {error.strerror}.")
         sys.exit(interrupted(error))
-    except (HfHubHTTPError, httpx2.HTTPError) as error:
+    except httpx2.HTTPError as error:
         sys.exit(interrupted(error))
 
 

@@ -191,11 +191,17 @@ def test_a_folder_that_cannot_be_written_is_a_sentence() -> None:
         assert "cannot be written" in said
 
 
-def test_a_model_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
-    with serve(Hub({})) as hub:
-        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_OFFLINE": "0"}
-        command = [sys.executable, str(SCRIPT), "acme/nosuch", "--to", str(tmp_path)]
+@pytest.mark.parametrize(
+    ("repository", "key", "part"),
+    [("acme/nosuch", TOKEN, "The hub has no model acme/nosuch"), (REPOSITORY, "", "set HF_TOKEN to a token")],
+)
+def test_a_model_that_is_not_there_or_not_ours_is_a_sentence(
+    tmp_path: Path, repository: str, key: str, part: str
+) -> None:
+    with serve(Hub(dict(GOOD))) as hub:
+        environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_TOKEN": key, "HF_HUB_OFFLINE": "0"}
+        command = [sys.executable, str(SCRIPT), repository, "--to", str(tmp_path)]
         answer = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
         assert answer.returncode == 1
-        assert "The hub has no model acme/nosuch" in answer.stderr
+        assert part in answer.stderr
         assert "Traceback" not in answer.stderr

@@ -175,3 +175,47 @@ async def test_unload_ends_an_idle_model_at_once(process: type[CountingProcess])
 async def _use(scheduler: Scheduler, wanted: Demand) -> None:
     async with scheduler.use(wanted):
         pass
+
+
+def adapter_demand(*adapters: str) -> Demand:
+    return Demand("m", "digest", {}, replace(SPECIFICATION, model_path="base", adapter_paths=adapters), 40, 60.0)
+
+
+async def test_models_on_one_base_share_a_process_that_has_their_adapters(process: type[CountingProcess]) -> None:
+    there: tuple[str, ...] = ("a", "b")
+
+    def widen(specification: Specification) -> Specification:
+        return replace(specification, adapter_paths=there)
+
+    limits = Limits(bytes=100, models=3)
+    scheduler = Scheduler(limits, max_waiting=10, load_seconds=1, new_process=process, widen=widen)
+    for adapters in ((), ("a",), ("b",), ()):
+        async with scheduler.use(adapter_demand(*adapters)) as model:
+            assert model.process.specification.adapter_paths == ("a", "b")
+    assert process.log == ["start base"]
+    there = ("a", "b", "new")
+    async with scheduler.use(adapter_demand("new")) as model:
+        assert model.process.specification.adapter_paths == there
+    assert process.log == ["start base", "start base"]
+    await scheduler.unload(adapter_demand("a").specification)
+    await scheduler.unload(adapter_demand("new").specification)
+    assert scheduler.loaded() == []
+
+
+async def test_an_adapter_that_cannot_be_loaded_does_not_keep_its_base_away(process: type[CountingProcess]) -> None:
+    class Strict(process):  # type: ignore[misc,valid-type]
+        async def start(self, timeout_seconds: float) -> None:
+            if "broken" in self.specification.adapter_paths:
+                raise RunnerFailed("no such tensor")
+            await super().start(timeout_seconds)
+
+    limits = Limits(bytes=100, models=3)
+    scheduler = Scheduler(
+        limits,
+        max_waiting=10,
+        load_seconds=1,
+        new_process=Strict,
+        widen=lambda specification: replace(specification, adapter_paths=("broken",)),
+    )
+    async with scheduler.use(adapter_demand()) as model:
+        assert model.process.specification.adapter_paths == ()

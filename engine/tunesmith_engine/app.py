@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
 
+from tunesmith_engine.adapters import with_siblings
 from tunesmith_engine.endpoints import native_completions, native_models, openai_routes
 from tunesmith_engine.inference import Inference
 from tunesmith_engine.models import Catalog
@@ -40,7 +42,12 @@ def create_app(settings: EngineSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         store = ModelStore(settings.models_path)
         limits = Limits(settings.engine_memory_bytes, settings.engine_max_models)
-        scheduler = Scheduler(limits, max_waiting=settings.engine_max_queue, load_seconds=settings.engine_load_seconds)
+        scheduler = Scheduler(
+            limits,
+            max_waiting=settings.engine_max_queue,
+            load_seconds=settings.engine_load_seconds,
+            widen=functools.partial(with_siblings, store),
+        )
         app.state.inference = Inference(settings, Catalog(store), scheduler)
         preparation = asyncio.create_task(asyncio.to_thread(_prepare_store, store, settings))
         await asyncio.wait({preparation}, timeout=_SEED_WAIT_SECONDS)

@@ -33,6 +33,9 @@ async def answer_lines(inference: Inference, request: GenerateRequest | ChatRequ
         if empty:
             yield answer.bare("load")
             return
+        if request.debug_render_only:
+            yield {**answer.bare("stop"), "_debug_info": {"rendered_template": await rendered(loaded.process, body)}}
+            return
         with contextlib.closing(await loaded.slots.take()):
             async with contextlib.aclosing(_answered(answer, loaded.process, path, body, job, request)) as lines:
                 async for line in lines:

@@ -2,8 +2,9 @@
 
 import contextlib
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from tunesmith_engine.adapters import adapted
 from tunesmith_engine.durations import parse_duration
 from tunesmith_engine.memory import estimate_bytes
 from tunesmith_engine.models import Catalog, Model
@@ -86,7 +87,8 @@ class Inference:
     async def run(self, job: Job) -> AsyncIterator[LoadedModel]:
         """The job's model, loaded, for the time of the block."""
         async with self.scheduler.use(job.demand) as loaded:
-            yield loaded
+            own = adapted(loaded.process, job.demand.specification.adapter_paths)
+            yield replace(loaded, process=own)
 
     async def load(self, job: Job) -> None:
         """Load a model without asking it anything."""

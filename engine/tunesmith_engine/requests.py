@@ -1,6 +1,6 @@
 """The bodies of Ollama's ``/api/generate`` and ``/api/chat``."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith_shared.errors import BadRequest
 
@@ -22,6 +22,7 @@ class CompletionRequest(BaseModel):
     think: bool | str | None = None
     truncate: bool = True
     shift: bool = True
+    debug_render_only: bool = Field(default=False, alias="_debug_render_only")
     logprobs: bool = False
     top_logprobs: int = 0
 

@@ -36,7 +36,7 @@ def server_parameters(socket: str, specification: Specification) -> xllamacpp.Co
     parameters.cpuparams.n_threads = specification.num_thread
     parameters.cpuparams_batch.n_threads = specification.num_thread
     parameters.ctx_shift = specification.shift and not specification.embedding
-    parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 1.0) for path in specification.adapter_paths]
+    parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 0.0) for path in specification.adapter_paths]
     parameters.model_alias = {ALIAS}
     parameters.verbosity = _ERRORS_ONLY
     parameters.fit_params = False

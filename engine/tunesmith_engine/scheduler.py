@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 
-from tunesmith_engine.process import ModelProcess
+from tunesmith_engine.process import ModelProcess, RunnerFailed
 from tunesmith_engine.residency import Limits, Resident, choose_evictions
 from tunesmith_engine.slots import Slots
 from tunesmith_engine.specification import Specification
@@ -68,11 +68,14 @@ class Scheduler:
         max_waiting: int,
         load_seconds: float,
         new_process: Callable[[Specification], ModelProcess] = ModelProcess,
+        widen: Callable[[Specification], Specification] = lambda specification: specification,
     ) -> None:
+        """`widen` adds to a specification what a process of it may serve too; it blocks on the disk."""
         self._limits = limits
         self._max_waiting = max_waiting
         self._load_seconds = load_seconds
         self._new_process = new_process
+        self._widen = widen
         self._loaded: dict[Specification, LoadedModel] = {}
         self._changed = asyncio.Condition()
         self._waiting = 0
@@ -90,16 +93,16 @@ class Scheduler:
         try:
             yield model
         finally:
-            self._release(model, demand)
+            self._release(model)
 
     async def unload(self, specification: Specification) -> None:
         """End a model as soon as nobody uses it."""
-        model = self._loaded.get(specification)
+        model = self._find(specification)
         if model is None:
             return
         model.keep_alive = 0.0
         if model.users == 0:
-            await self._stop_surely(specification, model)
+            await self._stop_surely(model.process.specification, model)
 
     async def close(self) -> None:
         """End all models, used or not."""
@@ -126,8 +129,8 @@ class Scheduler:
 
     def _take(self, demand: Demand) -> LoadedModel | None:
         """The model when it runs already."""
-        model = self._loaded.get(demand.specification)
-        if model is None or not model.process.alive:
+        model = self._find(demand.specification)
+        if model is None:
             return None
         if model.expiry is not None:
             model.expiry.cancel()
@@ -136,6 +139,13 @@ class Scheduler:
         model.name, model.digest, model.details = demand.name, demand.digest, demand.details
         model.keep_alive, model.used_at = demand.keep_alive, time.monotonic()
         return model
+
+    def _find(self, wanted: Specification) -> LoadedModel | None:
+        """A running model that can answer for a specification."""
+        for specification, model in self._loaded.items():
+            if specification.serves(wanted) and model.process.alive:
+                return model
+        return None
 
     async def _try_load(self, demand: Demand) -> LoadedModel | None:
         """Make room and load; None when there is no room until somebody finishes. The caller holds the condition."""
@@ -155,8 +165,7 @@ class Scheduler:
             if specification in evictions:
                 await self._stop_surely(specification, model)
         started = time.monotonic()
-        process = self._new_process(demand.specification)
-        await process.start(self._load_seconds)
+        process = await self._start(demand.specification)
         ready = time.monotonic()
         _logger.info("loaded %s in %.2f s (process %s)", demand.name, ready - started, process.pid)
         loaded = LoadedModel(
@@ -170,16 +179,32 @@ class Scheduler:
             keep_alive=demand.keep_alive,
             users=1,
         )
-        self._loaded[demand.specification] = loaded
+        self._loaded[process.specification] = loaded
         return loaded
 
-    def _release(self, model: LoadedModel, demand: Demand) -> None:
+    async def _start(self, specification: Specification) -> ModelProcess:
+        """Start a process, with the adapters of other models on the same base if they can be loaded beside."""
+        widened = await asyncio.to_thread(self._widen, specification)
+        if widened != specification:
+            process = self._new_process(widened)
+            try:
+                await process.start(self._load_seconds)
+            except RunnerFailed:
+                _logger.warning("loading %s alone: not all adapters can be loaded beside it", specification.model_path)
+            else:
+                return process
+        process = self._new_process(specification)
+        await process.start(self._load_seconds)
+        return process
+
+    def _release(self, model: LoadedModel) -> None:
         model.users -= 1
         model.used_at = time.monotonic()
         if model.users == 0:
             if model.keep_alive is not None:
                 loop = asyncio.get_running_loop()
-                model.expiry = loop.call_later(model.keep_alive, self._expire, demand.specification, model)
+                key = model.process.specification
+                model.expiry = loop.call_later(model.keep_alive, self._expire, key, model)
             self._spawn(self._notify())
 
     def _expire(self, specification: Specification, model: LoadedModel) -> None:

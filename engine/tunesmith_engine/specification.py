@@ -1,7 +1,7 @@
 """What a model process is started with. Imported by that process too, so it stays light."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 READY = b"ready\n"
 """What a model process prints when its model is loaded."""
@@ -12,7 +12,7 @@ ALIAS = "@tunesmith-served-model@"
 
 @dataclass(frozen=True, slots=True)
 class Specification:
-    """One way to run one model. Equal specifications share one process, whatever names the model has."""
+    """One way to run one model. Models whose specifications are equal, or differ in adapters only, share a process."""
 
     model_path: str
     adapter_paths: tuple[str, ...]
@@ -22,6 +22,11 @@ class Specification:
     num_thread: int
     batch: int
     shift: bool
+
+    def serves(self, wanted: "Specification") -> bool:
+        """Whether a process of this specification can answer for `wanted`: the same, with these adapters or more."""
+        alike = replace(self, adapter_paths=wanted.adapter_paths) == wanted
+        return alike and set(wanted.adapter_paths) <= set(self.adapter_paths)
 
     def encode(self) -> str:
         """JSON for the child's command line."""

@@ -51,7 +51,10 @@ def test_rendering_again_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_chapter_that_is_too_long_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "long.md"
-    source.write_text("# Title\n\nHouse\n\nEdition\n\nNote\n\n## Contents\n\n## Long\n" + "\nMany words here.\n" * 90)
+    source.write_text(
+        "<!-- running head: A | B -->\n# Title\n\nHouse\n\nEdition\n\nNote\n\n## Contents\n\n## Long\n"
+        + "\nMany words here.\n" * 90
+    )
     result = run_render("--source", str(source), "--output", str(tmp_path / "long.pdf"))
     assert result.returncode != 0
     assert "Chapter 'Long' does not fit on page 3" in result.stderr

@@ -10,8 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tunesmith_finetune.base_models import BASE_MODELS, BaseModelStore, packaged_gguf
+from tunesmith_finetune.base_models import BASE_MODELS, packaged_gguf
+from tunesmith_finetune.base_store import BaseModelStore
 from tunesmith_finetune.datasets.source import Source
+from tunesmith_finetune.llama_cpp import Toolbox
 from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.settings import WorkerSettings
 from tunesmith_finetune.testing import TOKEN, Worker, worker_for
@@ -68,6 +70,23 @@ def worker(platform: Platform) -> Iterator[Worker]:
 def base_folder(cache_dir: Path) -> Path:
     """The base model's folder, prepared as a job prepares it."""
     return asyncio.run(BaseModelStore(cache_dir, Limits(None, 600)).prepare(BASE))
+
+
+@pytest.fixture(scope="session")
+def tiny_cache(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, base_folder: Path) -> dict[str, str]:
+    """The environment of a worker whose base model is tiny, and whose llama.cpp's tools are the real ones."""
+    cache = tmp_path_factory.mktemp("tiny-cache")
+    folder = BaseModelStore(cache, Limits(None, 600)).folder(BASE)
+    folder.parent.mkdir()
+    command = [sys.executable, str(Path(__file__).with_name("tiny_base.py")), str(base_folder), str(folder)]
+    subprocess.run(command, check=True, capture_output=True)
+    tools = asyncio.run(Toolbox(cache_dir, WorkerSettings().llama_cpp_requirements, Limits(None, 3600)).get())
+    return {
+        "TUNESMITH_CACHE_DIR": str(cache),
+        "TUNESMITH_LLAMA_CPP_DIR": str(tools.folder),
+        "TUNESMITH_SERVICE_TOKEN": TOKEN,
+        "TUNESMITH_ENGINE_SEED": "false",
+    }
 
 
 @pytest.fixture(scope="session")

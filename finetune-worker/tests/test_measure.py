@@ -14,7 +14,7 @@ from tunesmith_finetune.datasets.cells import Message
 from tunesmith_finetune.datasets.encode import Encoder
 from tunesmith_finetune.datasets.formats import Example
 from tunesmith_finetune.testing import ROWS
-from tunesmith_finetune.whole import write_json, write_json_lines
+from tunesmith_finetune.whole import write_json
 
 
 def _chat(prompt: str, answer: str) -> Example:
@@ -24,17 +24,20 @@ def _chat(prompt: str, answer: str) -> Example:
 
 def test_the_loss_of_a_quantised_file_is_that_of_its_weights(base_folder: Path, tmp_path: Path) -> None:
     rows = [Encoder(base_folder).encode_chat(_chat(*row)) for row in ROWS[:2]]
-    write_json_lines(tmp_path / "valid.tokens.jsonl", rows)
-    write_json(tmp_path / "plan.json", {"threads": None, "base_folder": str(base_folder)})
-    command = [
-        sys.executable,
-        "-m",
-        "tunesmith_finetune.measure",
-        str(tmp_path),
-        str(packaged_gguf(BASE_MODELS["smollm2-135m-instruct"])),
+    gguf = packaged_gguf(BASE_MODELS["smollm2-135m-instruct"])
+    subjects = [
+        {"name": "base"},
+        {"name": "Q4_1", "gguf": str(gguf)},
+        {"name": "gone", "gguf": str(tmp_path / "no.gguf")},
     ]
+    write_json(tmp_path / "proof.json", {"rows": rows, "subjects": subjects})
+    write_json(tmp_path / "plan.json", {"threads": None, "base_folder": str(base_folder), "hyperparameters": {}})
+    command = [sys.executable, "-m", "tunesmith_finetune.measure", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
-    measured = json.loads((tmp_path / "quantised.json").read_text())
+    losses = json.loads((tmp_path / "losses.json").read_text())
+    measured = losses["Q4_1"]
+    assert "error" in losses["gone"]
+    assert losses["base"]["loss"] == pytest.approx(measured["loss"], rel=0.005)
 
     model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.float32)
     loss_sum, count = 0.0, 0

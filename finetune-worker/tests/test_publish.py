@@ -10,6 +10,7 @@ import pytest
 
 from tunesmith_finetune.artifact import Artifact
 from tunesmith_finetune.base_models import BASE_MODELS, packaged_gguf
+from tunesmith_finetune.datasets.cells import Message
 from tunesmith_finetune.publish import Answer, CheckFailed, Publisher
 from tunesmith_finetune.upload import read_parameters
 from tunesmith_shared.names import ModelName
@@ -40,9 +41,10 @@ def run(platform: Platform, models_dir: Path, use: Callable[[Publisher], Awaitab
     return asyncio.run(with_publisher())
 
 
-async def verify_and_publish(publisher: Publisher) -> tuple[Answer, str]:
-    answer = await publisher.try_candidate("ftjob-1", artifact(), "Hello")
-    return answer, await publisher.publish(NAME, artifact())
+async def verify_and_publish(publisher: Publisher) -> tuple[Answer, str, str]:
+    async with publisher.candidate("ftjob-1", artifact()) as candidate:
+        answer = await publisher.ask(candidate.name, [Message(role="user", content="Hello")])
+    return answer, candidate.upload_reason, await publisher.publish(NAME, artifact())
 
 
 def stores(platform: Platform, tmp_path: Path) -> dict[str, tuple[Path, str]]:
@@ -59,10 +61,10 @@ def test_a_model_gets_its_name_whether_or_not_the_store_is_shared(
     engine_platform: Platform, tmp_path: Path, store: str
 ) -> None:
     models_dir, reason = stores(engine_platform, tmp_path)[store]
-    answer, digest = run(engine_platform, models_dir, verify_and_publish)
+    answer, upload_reason, digest = run(engine_platform, models_dir, verify_and_publish)
     assert answer.text
-    assert reason in answer.upload_reason
-    assert bool(reason) == bool(answer.upload_reason)
+    assert reason in upload_reason
+    assert bool(reason) == bool(upload_reason)
     with ollama.Client(host=engine_platform.services["engine"].url) as client:
         served = {model.model: model.digest for model in client.list().models}
         parameters = read_parameters(client.show("keeper").parameters or "")

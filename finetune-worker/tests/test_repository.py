@@ -68,6 +68,35 @@ async def test_owners_see_their_own_jobs_page_by_page(jobs: JobRepository) -> No
     assert await jobs.owned("ftjob-3", "a") is None
 
 
+async def test_a_key_makes_one_job_of_its_owner(jobs: JobRepository) -> None:
+    made = []
+    for number, owner in enumerate("aab", start=1):
+        job = make_job(f"ftjob-{number}", owner)
+        job.idempotency_key = "key"
+        made.append((await jobs.add_once(job)).id)
+    assert made == ["ftjob-1", "ftjob-1", "ftjob-3"]
+    found = await jobs.made_with("b", "key")
+    assert found is not None
+    assert found.id == "ftjob-3"
+
+
+async def test_a_job_is_set_aside_and_taken_up_again_as_another_run(jobs: JobRepository) -> None:
+    await jobs.add(make_job("ftjob-1"))
+    assert await jobs.move("ftjob-1", 1, "running")
+    assert not await jobs.pause("ftjob-1", "b")
+    assert await jobs.pause("ftjob-1", "a")
+    assert not await jobs.move("ftjob-1", 1, "running")
+    assert not await jobs.is_current("ftjob-1", 1)
+    assert await jobs.resume("ftjob-1", "a")
+    assert not await jobs.resume("ftjob-1", "a")
+    assert not await jobs.move("ftjob-1", 1, "running")
+    assert await jobs.is_current("ftjob-1", 2)
+    await jobs.end("ftjob-1", "failed", {"code": "storage_full", "message": "Full.", "param": None})
+    assert await jobs.resume("ftjob-1", "a")
+    job = await jobs.get("ftjob-1")
+    assert (job.run, job.status, job.error_code, job.finished_at) == (3, "queued", None, None)
+
+
 async def test_a_name_belongs_to_its_first_owner(jobs: JobRepository) -> None:
     await jobs.add(make_job("ftjob-1", "a", "mine:latest"))
     assert await jobs.name_taken("mine:latest", "b")

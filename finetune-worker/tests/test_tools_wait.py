@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from tunesmith_finetune.base_models import BaseModelStore
+from tunesmith_finetune.base_store import BaseModelStore
 from tunesmith_finetune.llama_cpp import LlamaCpp, Toolbox
 from tunesmith_finetune.pipeline import Pipeline
 from tunesmith_finetune.processes import Limits

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from ollama import Client
 
-from tunesmith_finetune.testing import CSV, OWNER, Worker, worker_for
+from tunesmith_finetune.testing import CSV, OWNER, ROWS, Worker, worker_for
 from tunesmith_shared.clock import now
 from tunesmith_shared.database import Database
 from tunesmith_shared.settings import async_database_url
@@ -88,6 +88,40 @@ def test_rows_longer_than_max_length_fail_the_job_with_their_numbers(worker: Wor
     assert "Row 8: longer than max_length, 150 tokens" in error["message"]
 
 
+def test_a_preview_shows_what_a_job_would_do_and_starts_nothing(worker: Worker) -> None:
+    body: dict[str, Any] = {
+        "model": "smollm2:135m",
+        "training_file": (first := worker.upload(f'{CSV}"{"long " * 200}","answer"\n')),
+        "datasets": [
+            {"file": first, "weight": 2},
+            {"file": worker.upload("question,answer\nQ?,#### 4\nQ?,2+2=<<2+2=4>>4\n#### 4\n"), "format": "gsm8k"},
+        ],
+        "method": {"type": "supervised", "supervised": {"hyperparameters": {"max_length": 150, "n_epochs": 2}}},
+    }
+    before = worker.http.get("/v1/fine_tuning/jobs").json()["data"]
+    refused = worker.http.post("/v1/fine_tuning/jobs/preview", json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "datasets.1.file")
+
+    shown = worker.http.post("/v1/fine_tuning/jobs/preview", json={**body, "datasets": body["datasets"][:1]})
+    preview = shown.raise_for_status().json()
+    (dataset,) = preview["datasets"]
+    assert (dataset["format"], dataset["rows"], dataset["weight"]) == ("prompt-response", 7, 2)
+    assert (dataset["too_long_rows"], dataset["too_long_are"]) == ([8], "refused")
+    masked, learnt = preview["samples"][0]["pieces"]
+    assert masked["text"].endswith(f"{ROWS[0][0]}<|im_end|>\n<|im_start|>assistant\n")
+    assert (learnt["text"], learnt["learnt"], masked["learnt"]) == (f"{ROWS[0][1]}<|im_end|>", True, False)
+    tokens = preview["tokens"]
+    assert preview["samples"][0]["tokens"] == masked["tokens"] + learnt["tokens"]
+    assert tokens["min"] <= tokens["median"] <= tokens["max"] <= tokens["total"] / len(ROWS)
+    assert preview["rows"] == 12
+    assert preview["steps"] == preview["hyperparameters"]["n_epochs"] * 12 / preview["hyperparameters"]["batch_size"]
+    assert preview["estimate"]["parameters"] == 134_515_008
+    assert preview["estimate"]["learnt_parameters"] == 4_884_480
+    assert preview["estimate"]["memory_bytes"] > 4 * 134_515_008
+    assert preview["estimate"]["seconds"] > 0
+    assert worker.http.get("/v1/fine_tuning/jobs").json()["data"] == before
+
+
 def _steps_recorded(platform: Platform, job_id: str) -> list[str]:
     """The steps whose results the durable workflow has, in order."""
     query = "SELECT function_name FROM operation_outputs WHERE workflow_uuid = :job ORDER BY function_id"
@@ -147,6 +181,13 @@ def _check_report(worker: Worker, platform: Platform, job: dict[str, Any]) -> No
     assert report["sample"]["text"]
     assert "Q4_K_M" in stored[1].read_text(encoding="utf-8")
     assert stored[2].read_text(encoding="utf-8").startswith("step,train_loss,train_accuracy")
+    assert "<svg" in stored[3].read_text(encoding="utf-8")
+    assert stored[4].read_text(encoding="utf-8").startswith("---\nbase_model")
+    assert [check["passed"] for check in report["proof"]["checks"]] == [True, True, True]
+    assert set(report["proof"]["losses"]) == {"base", "adapter", "merged", "Q4_K_M"}
+    assert all(sample["text"] and sample["base"] and sample["expected"] for sample in report["samples"])
+    folder = platform.data_dir / "jobs" / job["id"]
+    assert not [*folder.glob("*.gguf"), *folder.glob("checkpoints/*")]
     closing = next(event for event in worker.events(job["id"]) if "New fine-tuned model" in event["message"])
     assert closing["data"]["improvement"] == report["losses"]["improvement"]
     steps = [event["data"]["step"] for event in worker.events(job["id"]) if event["type"] == "metrics"]

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from fastapi import FastAPI
 
 from tunesmith_finetune import endpoints, workflow
-from tunesmith_finetune.base_models import BaseModelStore
+from tunesmith_finetune.base_store import BaseModelStore
 from tunesmith_finetune.llama_cpp import Toolbox
 from tunesmith_finetune.pipeline import Pipeline
 from tunesmith_finetune.processes import Limits
@@ -40,17 +40,19 @@ def create_app(settings: WorkerSettings) -> FastAPI:
                 settings=settings,
                 jobs=JobRepository(database),
                 files=FileStore(settings.files_path),
-                bases=BaseModelStore(settings.cache_dir, limits),
+                bases=BaseModelStore(
+                    settings.cache_dir, limits, settings.base_models_path, settings.allowed_hub_models
+                ),
                 toolbox=toolbox,
                 publisher=publisher,
             )
             workflow.bind(pipeline)
             durable.launch(settings, "worker")
-            stack.callback(durable.shut_down)
+            stack.callback(durable.shut_down, settings, "worker")
             await workflow.register_queue()
             if settings.worker_build_tools:
                 toolbox.start()
-            supervisor = asyncio.create_task(supervise(pipeline.jobs))
+            supervisor = asyncio.create_task(supervise(pipeline.jobs, publisher))
             stack.callback(supervisor.cancel)
             app.state.database = database
             app.state.service = JobService(pipeline)

@@ -1,36 +1,51 @@
-"""Base models: which there are, where they come from, and how a folder that training can start from is made.
+"""Base models: what one is, and those that come with installed packages. `base_store.py` finds and prepares them.
 
-A base model that comes as a GGUF is dequantised once, into half-precision safetensors with a tokenizer and a chat
-template, and kept in `<cache_dir>/base-models/<name>`. To add one, put a `BaseModel` into `BASE_MODELS`.
+To add a packaged one, put a `BaseModel` into `BASE_MODELS`. Others are folders of safetensors below the configured
+directory, or come from the hub by id where the settings allow it.
 """
 
-import asyncio
 import importlib.util
-import sys
+import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import AsyncFileLock
-
-from tunesmith_finetune.processes import Limits, run_child
 from tunesmith_shared.errors import NotFound
-from tunesmith_shared.store import ModelName, read_gguf_header
+from tunesmith_shared.store import ModelName
 
-RECIPE = "1"
-"""Part of the folder's name; raised when the way in which folders are made changes."""
+NOTE = "tunesmith.json"
+"""The file in a downloaded or prepared folder that says where it is from and how it serves."""
+_REFERENCE = re.compile(r"([A-Za-z0-9][\w.-]{0,95})(?:/([A-Za-z0-9][\w.-]{0,95}))?(?:@([\w.-]{1,80}))?")
 
 
 @dataclass(frozen=True)
 class BaseModel:
-    """A base model: the installed package that carries its GGUF, and the served models that are made from it."""
+    """A base model, and the served models that are made from it.
+
+    Its weights are in an installed package's GGUF (`package`, `file`), in the folder `source`, or, until they have been
+    fetched, on the hub under its name. `revision` is the hub's immutable one. `context_length`, in tokens, is not known
+    before the weights are there.
+    """
 
     name: str
-    package: str
-    file: str
-    context_length: int
-    license: str
-    served_as: tuple[str, ...]
+    context_length: int | None = None
+    license: str = "unknown"
+    served_as: tuple[str, ...] = ()
+    package: str = ""
+    file: str = ""
+    source: Path | None = None
+    revision: str | None = None
+
+    @property
+    def reference(self) -> str:
+        """The name that means this very model at any time: with the revision, if it has one."""
+        return f"{self.name}@{self.revision}" if self.revision else self.name
+
+    @property
+    def slug(self) -> str:
+        """The name as one part of a path, or of a model's name."""
+        return self.name.replace("/", "--")
 
 
 BASE_MODELS = {
@@ -45,11 +60,13 @@ BASE_MODELS = {
 }
 
 
-def find_base_model(name: str) -> BaseModel | None:
-    """Return the base model of this name, or the one from which the served model `name` is made."""
+def find_packaged(name: str) -> BaseModel | None:
+    """Return the packaged base model of this name, or the one from which the served model `name` is made."""
     wanted = name.strip().lower()
     if wanted in BASE_MODELS:
         return BASE_MODELS[wanted]
+    if "@" in wanted:
+        return None
     key = ModelName.parse(name).key
     for base in BASE_MODELS.values():
         if key in {ModelName.parse(served).key for served in (base.name, *base.served_as)}:
@@ -57,9 +74,40 @@ def find_base_model(name: str) -> BaseModel | None:
     return None
 
 
+def split_reference(name: str) -> tuple[str, str | None] | None:
+    """Return what `name[@revision]` or `organisation/name[@revision]` names; None for what can be neither."""
+    match = _REFERENCE.fullmatch(name.strip())
+    if match is None or ".." in name:
+        return None
+    first, second, revision = match.groups()
+    return (f"{first}/{second}" if second else first), revision
+
+
+def read_folder(folder: Path) -> BaseModel | None:
+    """Return the base model in `folder`; None when it holds no configuration."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        note = json.loads((folder / NOTE).read_text(encoding="utf-8")) if (folder / NOTE).exists() else {}
+    except (OSError, ValueError):
+        return None
+    if not isinstance(config, dict):
+        return None
+    text = config.get("text_config") or config
+    lengths = (text.get(name) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
+    return BaseModel(
+        name=note.get("repository") or folder.name.replace("--", "/"),
+        context_length=next((length for length in lengths if isinstance(length, int)), None),
+        license=note.get("license") or "unknown",
+        source=folder,
+        revision=note.get("revision"),
+    )
+
+
 def unknown_base_model(name: str, known: Iterable[BaseModel]) -> NotFound:
     """Return the error for a model that nothing can be trained from; it lists those there are."""
-    names = ", ".join(f"{base.name} (served as {', '.join(base.served_as)})" for base in known)
+    names = ", ".join(
+        f"{base.name} (served as {', '.join(base.served_as)})" if base.served_as else base.name for base in known
+    )
     return NotFound(
         f"There is no base model '{name}' to train from. There are: {names}.", param="model", code="model_not_found"
     )
@@ -76,42 +124,3 @@ def packaged_gguf(base: BaseModel) -> Path:
             return path
     distribution = base.package.replace("_", "-")
     raise NotFound(f"The base model '{base.name}' comes with the package {distribution}: install it.", param="model")
-
-
-class BaseModelStore:
-    """The folders of prepared base models in the cache; several workers may share it."""
-
-    def __init__(self, cache_dir: Path, limits: Limits) -> None:
-        self._folder = cache_dir / "base-models"
-        self._limits = limits
-
-    def folder(self, base: BaseModel) -> Path:
-        """Return where the prepared `base` is, there or not."""
-        return self._folder / f"{base.name}-{RECIPE}"
-
-    def f16_gguf(self, base: BaseModel) -> Path:
-        """Return where the half-precision GGUF of `base` is, there or not."""
-        return self._folder / f"{base.name}-{RECIPE}.f16.gguf"
-
-    def lock(self, path: Path) -> AsyncFileLock:
-        """Return the lock that whoever makes `path` must hold."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        return AsyncFileLock(path.with_name(f".{path.name}.lock"))
-
-    async def prepare(self, base: BaseModel) -> Path:
-        """Return the folder of `base`, made now if it is not there. Raises `ChildFailed`, or `NotFound`."""
-        folder = self.folder(base)
-        async with self.lock(folder):
-            if not await asyncio.to_thread(folder.exists):
-                await run_child(
-                    [sys.executable, "-m", "tunesmith_finetune.dequantise", str(packaged_gguf(base)), str(folder)],
-                    title=f"Preparing the base model {base.name}",
-                    log=folder.with_name(f"{folder.name}.log"),
-                    limits=self._limits,
-                )
-        return folder
-
-
-def context_length(gguf: Path) -> int | None:
-    """Return the context length in tokens that a GGUF states, if it does."""
-    return read_gguf_header(gguf).architecture_integer("context_length")

@@ -5,6 +5,7 @@ from typing import Literal
 
 import torch
 from transformers import BitsAndBytesConfig
+from transformers.utils.import_utils import is_flash_attn_2_available, is_liger_kernel_available
 
 Quantization = Literal["nf4", "int8", "none"]
 
@@ -43,6 +44,16 @@ def quantization_config(device: Device) -> BitsAndBytesConfig | None:
     if device.quantization == "int8":
         return BitsAndBytesConfig(load_in_8bit=True)  # type: ignore[no-untyped-call]
     return None
+
+
+def attention(device: Device) -> str:
+    """Return the implementation of attention: FlashAttention where it is installed for a GPU, else PyTorch's own."""
+    return "flash_attention_2" if device.kind == "cuda" and is_flash_attn_2_available() else "sdpa"
+
+
+def has_liger(device: Device) -> bool:
+    """Whether Liger's kernels (norms, rotary positions, losses in one pass) are installed and run here."""
+    return device.kind == "cuda" and is_liger_kernel_available()
 
 
 def _quantization(wanted: str, automatic: Quantization) -> Quantization:

@@ -3,10 +3,9 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, cast
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Header, Query, Request
 from starlette.responses import StreamingResponse
 
-from tunesmith_finetune.base_models import BASE_MODELS
 from tunesmith_finetune.service import JobService
 from tunesmith_shared.auth import Owner
 from tunesmith_shared.schemas.base import Page
@@ -18,6 +17,7 @@ from tunesmith_shared.schemas.jobs import (
     JobError,
     JobObject,
 )
+from tunesmith_shared.schemas.previews import JobPreview
 from tunesmith_shared.tables import Checkpoint, Job, JobEvent
 
 router = APIRouter(prefix="/v1", tags=["fine-tuning"])
@@ -34,9 +34,20 @@ Service = Annotated[JobService, Depends(_service)]
 
 
 @router.post("/fine_tuning/jobs")
-async def create_job(body: JobCreate, owner: Owner, service: Service) -> JobObject:
-    """Start a fine-tuning job."""
-    return show_job(await service.create(owner, body))
+async def create_job(
+    body: JobCreate,
+    owner: Owner,
+    service: Service,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+) -> JobObject:
+    """Start a fine-tuning job, one for each idempotency key."""
+    return show_job(await service.create(owner, body, idempotency_key))
+
+
+@router.post("/fine_tuning/jobs/preview")
+async def preview_job(body: JobCreate, owner: Owner, service: Service) -> JobPreview:
+    """Show what a job would do, before anything starts."""
+    return await service.preview(owner, body)
 
 
 @router.get("/fine_tuning/jobs")
@@ -56,6 +67,18 @@ async def get_job(job_id: str, owner: Owner, service: Service) -> JobObject:
 async def cancel_job(job_id: str, owner: Owner, service: Service) -> JobObject:
     """Cancel a job."""
     return show_job(await service.cancel(owner, job_id))
+
+
+@router.post("/fine_tuning/jobs/{job_id}/pause")
+async def pause_job(job_id: str, owner: Owner, service: Service) -> JobObject:
+    """Set a job aside."""
+    return show_job(await service.pause(owner, job_id))
+
+
+@router.post("/fine_tuning/jobs/{job_id}/resume")
+async def resume_job(job_id: str, owner: Owner, service: Service) -> JobObject:
+    """Let a paused or failed job go on."""
+    return show_job(await service.resume(owner, job_id))
 
 
 @router.get("/fine_tuning/jobs/{job_id}/events", response_model=None)
@@ -80,7 +103,7 @@ async def list_checkpoints(
 
 
 @router.get("/base_models")
-async def list_base_models(_owner: Owner) -> dict[str, Any]:
+async def list_base_models(_owner: Owner, service: Service) -> dict[str, Any]:
     """List the base models that training can start from."""
     data = [
         {
@@ -88,9 +111,10 @@ async def list_base_models(_owner: Owner) -> dict[str, Any]:
             "object": "base_model",
             "license": base.license,
             "context_length": base.context_length,
+            "revision": base.revision,
             "served_as": list(base.served_as),
         }
-        for base in BASE_MODELS.values()
+        for base in await service.base_models()
     ]
     return {"object": "list", "data": data}
 

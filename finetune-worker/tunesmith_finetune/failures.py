@@ -1,5 +1,6 @@
 """How whatever goes wrong in a job becomes the job's error: a code, a sentence, and the request field at fault."""
 
+import errno
 from typing import TypedDict
 
 from tunesmith_finetune.llama_cpp import ToolsMissing
@@ -15,15 +16,23 @@ class Failure(TypedDict):
     param: str | None
 
 
-def failure_of(error: Exception) -> Failure:
-    """Return the job error for `error`; what nobody expected is `internal_error` and is in the log."""
+def failure_of(error: Exception, step: str) -> Failure:
+    """Return the job error for `error` in `step`; what nobody expected is `internal_error` and is in the log."""
+    if isinstance(error, StorageFull):
+        return _storage_full(step, error.message)
     if isinstance(error, TunesmithError):
         return Failure(code=error.code or error.type, message=error.message, param=error.param)
+    if isinstance(error, ChildFailed) and error.code == "storage_full":
+        return _storage_full(step, error.message)
     if isinstance(error, ChildFailed | ToolsMissing):
         return Failure(code=error.code, message=error.message, param=None)
-    if isinstance(error, OSError) and error.errno == 28:
-        full = StorageFull("The disk is full. Free some space, then start the job again.")
-        return failure_of(full)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _storage_full(step, f"The disk is full{f' at {error.filename}' if error.filename else ''}.")
     return Failure(
         code="internal_error", message="Something went wrong on our side; the worker's log has more.", param=None
     )
+
+
+def _storage_full(step: str, what: str) -> Failure:
+    message = f"In the step '{step}': {what} Free some space, then resume the job: it goes on from this step."
+    return Failure(code="storage_full", message=message, param=None)

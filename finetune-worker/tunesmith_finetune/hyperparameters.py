@@ -13,11 +13,21 @@ from pydantic import BaseModel, ConfigDict
 from tunesmith_shared.errors import BadRequest
 from tunesmith_shared.schemas.jobs import Hyperparameters, JobCreate, KtoHyperparameters, PreferenceHyperparameters
 
-GGUF_TYPES: Final = (
-    "Q4_K_M", "Q4_K_S", "Q5_K_M", "Q5_K_S", "Q6_K", "Q8_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K",
-    "Q4_0", "Q4_1", "Q5_0", "Q5_1", "IQ4_NL", "IQ4_XS", "F16", "BF16", "F32",
-)  # fmt: skip
-"""The types that llama-quantize writes without an importance matrix."""
+GGUF_TYPES: Final = {
+    "F32": 0, "F16": 1, "BF16": 32, "Q8_0": 7, "Q6_K": 18, "Q5_K_M": 17, "Q5_K_S": 16, "Q5_K": 17, "Q5_1": 9, "Q5_0": 8,
+    "Q4_K_M": 15, "Q4_K_S": 14, "Q4_K": 15, "Q4_1": 3, "Q4_0": 2, "IQ4_NL": 25, "IQ4_XS": 30, "MXFP4_MOE": 38,
+    "Q3_K_L": 13, "Q3_K_M": 12, "Q3_K_S": 11, "Q3_K": 12, "IQ3_M": 27, "IQ3_S": 26, "IQ3_XS": 22, "IQ3_XXS": 23,
+    "Q2_K": 10, "Q2_K_S": 21, "IQ2_M": 29, "IQ2_S": 28, "IQ2_XS": 20, "IQ2_XXS": 19, "TQ2_0": 37, "TQ1_0": 36,
+    "IQ1_M": 31, "IQ1_S": 24, "Q1_0": 40,
+}  # fmt: skip
+"""What llama-quantize writes: each type, and its number in a file (`general.file_type`). A test holds this against the
+tool's own list, from which Q2_0 is missing, since the gguf package cannot read it back.
+"""
+
+NEEDS_IMATRIX: Final = frozenset(
+    ("Q2_K_S", "IQ3_XXS", "IQ3_XS", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S")
+)
+"""The types that llama-quantize refuses to write without an importance matrix."""
 
 LEARNING_RATES = {"supervised": 1e-3, "dpo": 2e-4, "orpo": 3e-4, "kto": 2e-4}
 FULL_SHARE = 0.05
@@ -29,6 +39,8 @@ ROWS_SEEN = 200
 """How many rows, repeated or not, an automatic number of epochs shows to the model."""
 MOST_EPOCHS = 10
 LONGEST_ROW = 2048
+PACK_LENGTH = 1024
+"""Tokens that rows are packed to: enough to fill, and few enough that attention stays the smaller part of the work."""
 EVALUATIONS = 8
 """How often a training that may end early looks whether it should."""
 NEEDS_REFERENCE = ("dpo", "kto")
@@ -61,9 +73,11 @@ class Chosen(BaseModel):
     evaluations: int
     early_stopping_patience: int
     quantization: str
-    gguf_type: str | None
-    """The type of the merged model; None when the adapter is served on the base as it is."""
+    gguf_type: str | list[str] | None
+    """The type, or types, of the merged model; None when the adapter is served on the base as it is."""
+    imatrix: bool
     merge: bool
+    promote: str
     beta: float | None
     """How close preference training stays to the base model; higher is closer. Of ORPO: how much the odds count."""
     desirable_weight: float | None
@@ -89,11 +103,17 @@ def requested(body: JobCreate) -> Hyperparameters:
 def _contradictions(wanted: Hyperparameters, body: JobCreate) -> Iterator[tuple[str, bool, str]]:
     """Yield a hyperparameter, whether it cannot be as it is, and why not."""
     method, full = body.method.type, wanted.tuning == "full"
-    gguf_type, known = wanted.gguf_type, ", ".join(GGUF_TYPES)
-    unknown = gguf_type != "auto" and gguf_type.upper() not in GGUF_TYPES
+    types = [] if wanted.gguf_type == "auto" else gguf_types(wanted.gguf_type)
+    unknown = ", ".join(name for name in types if name not in GGUF_TYPES)
+    blind = ", ".join(name for name in types if name in NEEDS_IMATRIX and wanted.imatrix is not True)
+    known = ", ".join(GGUF_TYPES)
     yield "packing", method != "supervised" and wanted.packing is True, "Only supervised rows can be packed."
-    yield "gguf_type", unknown, f"There is no GGUF type '{gguf_type}'. Choose one of {known}."
-    unmerged = wanted.merge is False and gguf_type != "auto"
+    yield "gguf_type", bool(unknown), f"There is no GGUF type '{unknown}'. Choose of {known}."
+    yield "gguf_type", bool(blind), f"{blind} cannot be written without an importance matrix: set imatrix=true."
+    no_file = wanted.merge is False and body.push is not None and body.push.content == "gguf"
+    yield "merge", no_file, "With merge=false there is no model file to push; push the adapter."
+    yield "imatrix", wanted.merge is False and wanted.imatrix is True, "With merge=false nothing is quantised."
+    unmerged = wanted.merge is False and bool(types)
     yield "gguf_type", unmerged, "gguf_type is that of a merged model; with merge=false the base keeps its own."
     yield "tuning", full and wanted.quantization in ("nf4", "int8"), "A quantised base can learn an adapter only."
     yield "tuning", full and wanted.merge is False, "With tuning=full there is no adapter that could stay unmerged."
@@ -105,14 +125,14 @@ def _contradictions(wanted: Hyperparameters, body: JobCreate) -> Iterator[tuple[
 
 
 def choose(
-    wanted: Hyperparameters, method: str, rows: int, longest: int, context_length: int, liked: float = 0.5
+    wanted: Hyperparameters, method: str, rows: int, longest: int, context_length: int | None, liked: float = 0.5
 ) -> Chosen:
     """Return a value for each hyperparameter of training with `method` on `rows` rows, the longest of `longest` tokens.
 
-    `context_length` is the base model's, in tokens; `liked` the share of rated answers that people liked. Raises
-    `BadRequest` when `max_length` is above the context.
+    `context_length` is the base model's, in tokens, if it is known yet; `liked` the share of rated answers that people
+    liked. Raises `BadRequest` when `max_length` is above the context.
     """
-    if isinstance(wanted.max_length, int) and wanted.max_length > context_length:
+    if context_length is not None and isinstance(wanted.max_length, int) and wanted.max_length > context_length:
         raise BadRequest(
             f"max_length is {wanted.max_length} and the base model reads {context_length} tokens at the most.",
             param=f"{_place(method)}.max_length",
@@ -120,10 +140,10 @@ def choose(
     multiplier, full = _value(wanted.learning_rate_multiplier, 1.0), wanted.tuning == "full"
     rate = LEARNING_RATES[method] * (FULL_SHARE if full else 1.0) * multiplier
     patience = _value(wanted.early_stopping_patience, 0)
-    merge = _value(wanted.merge, True)
+    merge, packing = _value(wanted.merge, True), _value(wanted.packing, False)
     return Chosen(
         n_epochs=_value(wanted.n_epochs, max(1, min(MOST_EPOCHS, math.ceil(ROWS_SEEN / max(1, rows))))),
-        batch_size=_value(wanted.batch_size, max(2 if method == "kto" else 1, min(8, rows // 4))),
+        batch_size=_value(wanted.batch_size, _batch_size(method, packing, rows)),
         learning_rate_multiplier=multiplier,
         learning_rate=_value(wanted.learning_rate, rate),
         scheduler=_value(wanted.scheduler, SCHEDULER),
@@ -133,21 +153,40 @@ def choose(
         **_adapter(wanted, full),
         gradient_accumulation_steps=_value(wanted.gradient_accumulation_steps, 1),
         gradient_checkpointing=_value(wanted.gradient_checkpointing, longest > LONGEST_ROW // 2),
-        packing=_value(wanted.packing, False),
-        max_length=max_length(wanted, context_length),
+        packing=packing,
+        max_length=_pack_length(wanted, longest) if packing else max_length(wanted, context_length),
         long_rows=long_rows(wanted),
         evaluations=_value(wanted.evaluations, EVALUATIONS if patience else 0),
         early_stopping_patience=patience,
         quantization="none" if full else wanted.quantization,
-        gguf_type=_value(wanted.gguf_type, "Q4_K_M").upper() if merge else None,
+        gguf_type=_plain(gguf_types(_value(wanted.gguf_type, "Q4_K_M"))) if merge else None,
+        imatrix=_value(wanted.imatrix, False),
         merge=merge,
+        promote=_value(wanted.promote, "proven"),
         **_preference(wanted, liked),
     )
 
 
-def max_length(wanted: Hyperparameters, context_length: int) -> int:
+def gguf_types(wanted: str | list[str] | None) -> list[str]:
+    """Return the types that a job writes, each once, as the tool spells them; none when nothing is merged."""
+    names = [wanted] if isinstance(wanted, str) else wanted or []
+    return list(dict.fromkeys(name.upper() for name in names))
+
+
+def _pack_length(wanted: Hyperparameters, longest: int) -> int:
+    """Return how many tokens rows are packed to."""
+    length: int = _value(wanted.max_length, max(longest, PACK_LENGTH))
+    return length
+
+
+def _batch_size(method: str, packing: bool, rows: int) -> int:
+    """Return how many rows a step has; where rows are packed, a pack is a batch already."""
+    return 1 if packing else max(2 if method == "kto" else 1, min(8, rows // 4))
+
+
+def max_length(wanted: Hyperparameters, context_length: int | None) -> int:
     """Return how many tokens a row may have."""
-    length: int = _value(wanted.max_length, min(LONGEST_ROW, context_length))
+    length: int = _value(wanted.max_length, min(LONGEST_ROW, context_length or LONGEST_ROW))
     return length
 
 
@@ -179,6 +218,10 @@ def _preference(wanted: Hyperparameters, liked: float) -> dict[str, float | None
         weights["desirable_weight"] = _value(wanted.desirable_weight, round(max(1.0, (1 - share) / share), 3))
         weights["undesirable_weight"] = _value(wanted.undesirable_weight, round(max(1.0, share / (1 - share)), 3))
     return {"beta": beta, **weights}
+
+
+def _plain(types: list[str]) -> str | list[str]:
+    return types[0] if len(types) == 1 else types
 
 
 def _place(method: str) -> str:

@@ -21,7 +21,7 @@ from filelock import AsyncFileLock
 
 from tunesmith_finetune.processes import ChildFailed, Limits, run_child
 
-TOOLS = ("llama-quantize", "llama-export-lora")
+TOOLS = ("llama-quantize", "llama-export-lora", "llama-imatrix", "llama-tokenize")
 CONVERTERS = ("convert_hf_to_gguf.py", "convert_lora_to_gguf.py")
 
 BUILD_OPTIONS = {

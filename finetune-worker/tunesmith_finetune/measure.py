@@ -1,13 +1,19 @@
-"""Measure a finished model file on the rows that were not trained on: a child process of a job's verification.
+"""Measure base, adapter and finished files on the same rows: a child process of a job's verification.
 
-    python -m tunesmith_finetune.measure <job folder> <model.gguf>
+    python -m tunesmith_finetune.measure <job folder>
 
-Writes `quantised.json` with `loss` and `accuracy` as `evaluate.py` gives them for the base and the adapter: the file's
-weights, dequantised, are run by the same code on the same tokens in the same number format. What serving adds is not in
-it: llama.cpp also rounds the activations to eight bits while it multiplies.
+Reads `plan.json` and `proof.json` (`rows` as tokens, and `subjects`: a name and, for a GGUF, its path) from the job's
+folder, and writes `losses.json`: for each subject `loss` and `accuracy`, or `error`. All are run by the same code, on
+the same tokens, in the same number format; of a GGUF, its weights are dequantised. What serving adds is not in it:
+llama.cpp also rounds the activations to eight bits while it multiplies.
+
+Of preferences, the loss is that of DPO, with the base as the reference (ln 2 for the base itself), or of rated answers
+KTO's without its batch term (a half for the base); the accuracy is how often the better answer gained.
 """
 
+import gc
 import json
+import math
 import os
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -15,21 +21,55 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
-from tunesmith_finetune.device import choose_device
-from tunesmith_finetune.evaluate import measure_examples
+from tunesmith_finetune.device import Device, choose_device
+from tunesmith_finetune.evaluate import completion_log_probabilities, measure_examples
+from tunesmith_finetune.measure_names import ADAPTER, BASE
 from tunesmith_finetune.whole import write_json
 
+Rows = list[dict[str, Any]]
+DEFAULT_BETA = 0.1
 
-def main(folder: Path, gguf: Path) -> None:
-    """Measure `gguf` on the evaluation rows in the job's `folder`."""
-    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+
+def main(folder: Path) -> None:
+    """Measure the subjects of `proof.json` in the job's `folder`."""
+    plan, proof = (json.loads((folder / name).read_text(encoding="utf-8")) for name in ("plan.json", "proof.json"))
     torch.set_num_threads(plan["threads"] or os.cpu_count() or 1)
-    device = choose_device("none")
-    with (folder / "valid.tokens.jsonl").open(encoding="utf-8") as lines:
-        rows = [{name: value for name, value in json.loads(line).items() if name != "row"} for line in lines]
-    model = AutoModelForCausalLM.from_pretrained(
+    device, rows = choose_device("none"), proof["rows"]
+    pad_token_id = AutoTokenizer.from_pretrained(plan["base_folder"]).pad_token_id or 0
+    reference: list[float] = []
+    losses: dict[str, Any] = {}
+
+    def number_format() -> AbstractContextManager[Any]:
+        return torch.autocast(device.kind, torch.bfloat16) if device.autocast_bf16 else nullcontext()
+
+    for subject in proof["subjects"]:
+        try:
+            model = _load(subject, Path(plan["base_folder"]), folder / "adapter", device)
+            if "input_ids" in rows[0]:
+                losses[subject["name"]] = measure_examples(model, pad_token_id, number_format, rows)
+            else:
+                logs = completion_log_probabilities(model, pad_token_id, number_format, sequences(rows))
+                reference = reference or logs
+                beta = plan["hyperparameters"]["beta"] or DEFAULT_BETA
+                losses[subject["name"]] = preference_measures(rows, logs, reference, beta)
+            del model
+        except Exception as error:
+            losses[subject["name"]] = {"error": f"{type(error).__name__}: {error}"}
+        gc.collect()
+    write_json(folder / "losses.json", losses)
+
+
+def _load(subject: dict[str, Any], base_folder: Path, adapter: Path, device: Device) -> Any:
+    if subject["name"] == ADAPTER and not (adapter / "adapter_config.json").exists():  # all weights were learnt
+        return AutoModelForCausalLM.from_pretrained(adapter, dtype=device.dtype, device_map=device.kind)
+    if subject["name"] in (BASE, ADAPTER):
+        base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=device.dtype, device_map=device.kind)
+        return base if subject["name"] == BASE else PeftModel.from_pretrained(base, adapter)
+    gguf = Path(subject["gguf"])
+    return AutoModelForCausalLM.from_pretrained(
         str(gguf.parent),
         gguf_file=gguf.name,
         quantization_config=GgufConfig(dequantize=True),
@@ -37,12 +77,30 @@ def main(folder: Path, gguf: Path) -> None:
         device_map=device.kind,
     )
 
-    def number_format() -> AbstractContextManager[Any]:
-        return torch.autocast(device.kind, torch.bfloat16) if device.autocast_bf16 else nullcontext()
 
-    pad_token_id = AutoTokenizer.from_pretrained(plan["base_folder"]).pad_token_id
-    write_json(folder / "quantised.json", measure_examples(model, pad_token_id, number_format, rows))
+def sequences(rows: Rows) -> list[tuple[list[int], list[int]]]:
+    """Return prompts and answers: of rated rows one each, of pairs first all chosen and then all rejected ones."""
+    if "completion_ids" in rows[0]:
+        return [(row["prompt_ids"], row["completion_ids"]) for row in rows]
+    return [(row["prompt_ids"], row[answer]) for answer in ("chosen_ids", "rejected_ids") for row in rows]
+
+
+def preference_measures(rows: Rows, logs: list[float], reference: list[float], beta: float) -> dict[str, float]:
+    """Return `loss` and `accuracy` of answers whose log-probabilities are `logs`, and `reference` for the base."""
+    rewards = [beta * (ours - base) for ours, base in zip(logs, reference, strict=True)]
+    if "completion_ids" in rows[0]:
+        gains = [reward if row["label"] else -reward for row, reward in zip(rows, rewards, strict=True)]
+        loss = sum(1 - _sigmoid(gain) for gain in gains) / len(gains)
+    else:
+        gains = [rewards[index] - rewards[len(rows) + index] for index in range(len(rows))]
+        loss = sum(-math.log(max(_sigmoid(gain), 1e-30)) for gain in gains) / len(gains)
+    right = sum(0.5 if gain == 0 else float(gain > 0) for gain in gains)
+    return {"loss": loss, "accuracy": right / len(gains)}
+
+
+def _sigmoid(number: float) -> float:
+    return 1 / (1 + math.exp(-max(min(number, 500.0), -500.0)))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]))

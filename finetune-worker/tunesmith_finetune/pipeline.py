@@ -1,12 +1,14 @@
 """What a job's steps work with, and how a step tells people what it does."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith_finetune.base_models import BASE_MODELS, BaseModel, BaseModelStore, find_base_model, unknown_base_model
+from tunesmith_finetune.base_models import BaseModel, unknown_base_model
+from tunesmith_finetune.base_store import BaseModelStore
 from tunesmith_finetune.datasets.mixture import Part
 from tunesmith_finetune.datasets.source import Source
 from tunesmith_finetune.llama_cpp import Toolbox
@@ -22,6 +24,10 @@ from tunesmith_shared.schemas.jobs import DatasetUse, JobCreate
 from tunesmith_shared.tables import Job
 
 DEFAULT_MEMORY_SHARE = 0.85
+
+
+class SetAside(Exception):
+    """The job was paused; what it has so far is kept for its next run."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +49,9 @@ class Pipeline:
 
     async def base_model(self, job: Job) -> BaseModel:
         """Return the base model of `job`. Raises `NotFound` when it is no longer known."""
-        base = find_base_model(str(job.request.get("base_model") or job.model))
+        base = await asyncio.to_thread(self.bases.recall, str(job.request.get("base_model") or job.model))
         if base is None:
-            raise unknown_base_model(job.model, BASE_MODELS.values())
+            raise unknown_base_model(job.model, await asyncio.to_thread(self.bases.known))
         return base
 
     async def datasets(self, job: Job) -> dict[str, list[Part]]:
@@ -81,6 +87,11 @@ class Pipeline:
         wanted = self.settings.training_memory_mb
         memory = wanted * 2**20 if wanted else int(usable_memory() * DEFAULT_MEMORY_SHARE)
         return Limits(memory, self.settings.training_hours * 3600)
+
+
+def workflow_id(job: Job) -> str:
+    """Return the id of the workflow of the job's present run."""
+    return job.id if job.run == 1 else f"{job.id}-{job.run}"
 
 
 @dataclass

@@ -66,7 +66,7 @@ def measure(rows: Sequence[EncodedRow]) -> Size:
     return Size(len(rows), tokens, learnt, max(map(longest_text, rows)), liked)
 
 
-def choose(wanted: Hyperparameters, method: str, size: Size, context_length: int) -> Chosen:
+def choose(wanted: Hyperparameters, method: str, size: Size, context_length: int | None) -> Chosen:
     """Return a value for each hyperparameter of training on rows of this `size`. Raises `BadRequest`."""
     return hyperparameters.choose(wanted, method, size.rows, size.longest, context_length, size.liked)
 

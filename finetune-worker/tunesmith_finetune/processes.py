@@ -20,7 +20,7 @@ _KILLED = 128 + signal.SIGKILL
 
 
 class ChildFailed(Exception):
-    """A child process did not end well. `code` is one of `out_of_memory`, `time_limit`, `child_failed`."""
+    """A child process did not end well. `code` is `out_of_memory`, `storage_full`, `time_limit` or `child_failed`."""
 
     def __init__(self, message: str, code: str, tail: str = "") -> None:
         super().__init__(message)
@@ -38,9 +38,18 @@ class Limits:
 
 
 async def run_child(
-    command: list[str], *, title: str, log: Path, limits: Limits, on_line: LineHandler | None = None, nice: int = 5
+    command: list[str],
+    *,
+    title: str,
+    log: Path,
+    limits: Limits,
+    on_line: LineHandler | None = None,
+    nice: int = 5,
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run `command`; each line of its standard output goes to `on_line`, its standard error to the file `log`.
+
+    `environment` is added to what every child has.
 
     Raises `ChildFailed` with the last lines of the log. When this coroutine is cancelled, the child's group is killed.
     """
@@ -50,7 +59,7 @@ async def run_child(
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=errors,
-            env=_environment(os.environ),
+            env={**_environment(os.environ), **(environment or {})},
             start_new_session=True,
             limit=_LONGEST_LINE,
         )  # fmt: skip
@@ -68,6 +77,8 @@ async def run_child(
     tail = _tail(log)
     if watch.exceeded or status == _KILLED or "MemoryError" in tail or "can't allocate memory" in tail:
         raise ChildFailed(_memory_message(title, limits, watch), "out_of_memory", tail)
+    if full := [line for line in tail.splitlines() if "No space left on device" in line]:
+        raise ChildFailed(f"{title} found the disk full: {full[-1]}.", "storage_full", tail)
     raise ChildFailed(
         f"{title} failed (exit status {status}): {tail.splitlines()[-1] if tail else 'no output'}", "child_failed", tail
     )

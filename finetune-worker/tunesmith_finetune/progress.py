@@ -69,6 +69,18 @@ class Progress(TrainerCallback):
         )
         self._last = (now, tokens)
 
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Report the loss on the evaluation rows meanwhile."""
+        metrics: dict[str, Any] = kwargs["metrics"]
+        if "eval_loss" in metrics:
+            self._reporter.say(
+                "validation",
+                step=state.global_step,
+                total_steps=state.max_steps,
+                valid_loss=float(metrics["eval_loss"]),
+                valid_mean_token_accuracy=metrics.get("eval_mean_token_accuracy"),
+            )
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Mark the checkpoint as whole, then report it."""
         mark_whole(Path(str(args.output_dir)) / f"checkpoint-{state.global_step}")
@@ -79,6 +91,22 @@ class Progress(TrainerCallback):
             train_loss=float(loss) if loss is not None else None,
             train_mean_token_accuracy=accuracy,
         )
+
+
+class Pausing(TrainerCallback):
+    """Saves a checkpoint and ends the training as soon as the file `mark` is there; `asked` says that it was."""
+
+    def __init__(self, mark: Path) -> None:
+        self._mark = mark
+        self.asked = False
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> TrainerControl:
+        """Look for the file after each step of the optimiser."""
+        if self._mark.exists() and state.global_step < state.max_steps:
+            self.asked = control.should_save = control.should_training_stop = True
+        return control
 
 
 def _memory_bytes() -> int:

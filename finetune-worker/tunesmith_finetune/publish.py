@@ -11,20 +11,22 @@ import errno
 import json
 import logging
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 
 import httpx
 from ollama import AsyncClient, ResponseError
 
 from tunesmith_finetune.artifact import Artifact
+from tunesmith_finetune.datasets.cells import Message
 from tunesmith_finetune.upload import Uploader
 from tunesmith_shared.errors import NotFound, TunesmithError
 from tunesmith_shared.names import CANDIDATES, ModelName
 from tunesmith_shared.store import Manifest, ModelStore, publish_adapter, publish_gguf
 
 LOAD_SECONDS = 300.0
+ANSWER_TOKENS = 96
 SERVER_SECONDS = 120.0
 
 _logger = logging.getLogger("tunesmith.publish")
@@ -38,15 +40,31 @@ class CheckFailed(TunesmithError):
 
 @dataclass(frozen=True)
 class Answer:
-    """What the model said to the check's prompt, and its pace in tokens a second.
-
-    `upload_reason` says why the file had to be uploaded; empty when it went through the shared store.
-    """
+    """What a model said to a prompt, and its pace in tokens a second."""
 
     prompt: str
     text: str
     tokens_per_second: float
-    upload_reason: str = ""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A finished model under the name that it is tried under.
+
+    `upload_reason` says why the file had to be uploaded; empty when it went through the shared store.
+    """
+
+    name: str
+    upload_reason: str
+
+
+@contextmanager
+def _unanswered() -> Iterator[None]:
+    """Turn what a server answers, or does not, into `CheckFailed`."""
+    try:
+        yield
+    except (ResponseError, httpx.HTTPError, ConnectionError) as error:
+        raise CheckFailed(f"The finished model does not load and answer: {error}") from error
 
 
 class _OutOfReach(Exception):
@@ -59,37 +77,67 @@ class Publisher:
     def __init__(self, store: ModelStore, ollama_host: str) -> None:
         self._store = store
         self._client = AsyncClient(host=ollama_host, timeout=LOAD_SECONDS)
+        self._http = httpx.AsyncClient(base_url=ollama_host, timeout=LOAD_SECONDS)
         self._uploader = Uploader(ollama_host, self._client)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._uploader.close()
+        await self._http.aclose()
         await self._client.close()  # type: ignore[no-untyped-call]
 
-    async def try_candidate(self, job_id: str, artifact: Artifact, prompt: str) -> Answer:
-        """Serve `artifact` under a candidate name, ask it `prompt`, and unload it.
+    @asynccontextmanager
+    async def candidate(self, job_id: str, artifact: Artifact) -> AsyncIterator[Candidate]:
+        """Serve `artifact` under a candidate name for the time of the block; unload it then.
 
-        Raises `CheckFailed` when it does not load or says nothing.
+        Raises `CheckFailed` when the server does not take it.
         """
         name = _candidate(job_id)
         await self._wait_for_server()
         try:
-            _, upload_reason = await self._place(name, artifact)
-            answer = await self._client.chat(
-                name.display,
-                messages=[{"role": "user", "content": prompt}],
-                options={"temperature": 0, "num_predict": 96},
-                keep_alive=0,
-            )
-        except (ResponseError, httpx.HTTPError, ConnectionError) as error:
-            raise CheckFailed(f"The finished model does not load and answer: {error}") from error
+            with _unanswered():
+                _, upload_reason = await self._place(name, artifact)
+            yield Candidate(name.display, upload_reason)
         finally:
+            with suppress(ResponseError, httpx.HTTPError, ConnectionError):
+                await self._client.generate(name.display, keep_alive=0)
             await self.withdraw_candidate(job_id)
-        text = (answer.message.content or "").strip()
-        if not text:
-            raise CheckFailed("The finished model loads and says nothing.")
+
+    async def ask(self, name: str, messages: Sequence[Message]) -> Answer:
+        """Return what the model `name` answers, its likeliest words. Raises `CheckFailed` when it does not answer."""
+        with _unanswered():
+            answer = await self._client.chat(
+                name, messages=list(messages), options={"temperature": 0, "num_predict": ANSWER_TOKENS}
+            )
         seconds = (answer.eval_duration or 0) / 1e9
-        return Answer(prompt, text, round((answer.eval_count or 0) / seconds, 1) if seconds else 0.0, upload_reason)
+        pace = round((answer.eval_count or 0) / seconds, 1) if seconds else 0.0
+        return Answer(messages[-1]["content"], (answer.message.content or "").strip(), pace)
+
+    async def rendered(self, name: str, messages: Sequence[Message]) -> str | None:
+        """Return the text that the server makes of a chat with the model `name`; None when it does not tell.
+
+        Ollama and the engine tell it on `_debug_render_only`. Raises `CheckFailed` when the model does not load.
+        """
+        options = {"num_predict": 1}  # for a server that answers instead
+        body = {"model": name, "messages": list(messages), "stream": False, "options": options}
+        with _unanswered():
+            response = await self._http.post("/api/chat", json={**body, "_debug_render_only": True})
+            response.raise_for_status()
+        told = (response.json().get("_debug_info") or {}).get("rendered_template")
+        return str(told) if told else None
+
+    async def served(self, names: Sequence[str]) -> str | None:
+        """Return the first of `names` that the server lists."""
+        for name in names:
+            with suppress(ResponseError, httpx.HTTPError, ConnectionError):
+                if await self._served_digest(ModelName.parse(name)) is not None:
+                    return name
+        return None
+
+    async def candidates(self) -> list[str]:
+        """Return the jobs whose candidates the store has."""
+        listed = await asyncio.to_thread(self._store.list)
+        return [model.name.model for model in listed if model.name.namespace == CANDIDATES]
 
     async def withdraw_candidate(self, job_id: str) -> None:
         """Remove the candidate name of a job, if it is there; a server that is gone keeps it."""
@@ -147,7 +195,9 @@ class Publisher:
 
     def _register(self, name: ModelName, artifact: Artifact) -> Manifest:
         if artifact.adapter is None:
-            return publish_gguf(self._store, name, artifact.gguf, system=None, parameters=artifact.parameters)
+            return publish_gguf(
+                self._store, name, artifact.gguf, system=artifact.system, parameters=artifact.parameters
+            )
         return publish_adapter(
             self._store,
             name,
@@ -155,6 +205,7 @@ class Publisher:
             artifact.adapter,
             base_name=artifact.base_name,
             parameters=artifact.parameters,
+            system=artifact.system,
         )
 
     async def parameters_of(self, names: Sequence[str]) -> dict[str, object]:

@@ -6,7 +6,7 @@ Methods that a person's request leads to take the owner and name it in the query
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from sqlalchemy import Select, delete, select, update
+from sqlalchemy import ColumnElement, Select, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tunesmith_finetune.failures import Failure
@@ -14,7 +14,7 @@ from tunesmith_shared.clock import now
 from tunesmith_shared.database import Database
 from tunesmith_shared.ids import new_id
 from tunesmith_shared.schemas.jobs import FINISHED, JobStatus
-from tunesmith_shared.tables import Checkpoint, File, Job, JobEvent, Model
+from tunesmith_shared.tables import Checkpoint, File, Interruption, Job, JobEvent, Model
 
 Level = Literal["info", "warn", "error"]
 
@@ -81,6 +81,44 @@ class JobRepository:
         async with self._database.session() as session:
             return await session.get(Model, name)
 
+    async def add_once(self, job: Job) -> Job:
+        """Store a new job, or return the one that the same owner's request with the same idempotency key has made."""
+        try:
+            await self.add(job)
+        except IntegrityError:
+            made = select(Job).where(Job.owner == job.owner, Job.idempotency_key == job.idempotency_key)
+            async with self._database.session() as session:
+                return (await session.scalars(made)).one()
+        return job
+
+    async def made_with(self, owner: str, key: str) -> Job | None:
+        """Return the job that a request of `owner` with this idempotency key has made."""
+        made = select(Job).where(Job.owner == owner, Job.idempotency_key == key)
+        async with self._database.session() as session:
+            found: Job | None = await session.scalar(made)
+            return found
+
+    async def pause(self, job_id: str, owner: str) -> bool:
+        """Set a job aside that has not ended; gives False, and changes nothing, when it has."""
+        unfinished = (Job.id == job_id, Job.owner == owner, Job.status.not_in(FINISHED))
+        values = {"status": "paused", "estimated_finish": None}
+        async with self._database.session() as session:
+            return (
+                await session.execute(update(Job).where(*unfinished).values(values).returning(Job.id))
+            ).first() is not None
+
+    async def resume(self, job_id: str, owner: str) -> bool:
+        """Let the next run of a paused or failed job begin; gives False, and changes nothing, for any other."""
+        resumable = (Job.id == job_id, Job.owner == owner, Job.status.in_(("paused", "failed")))
+        values = {
+            "status": "queued", "run": Job.run + 1, "finished_at": None,
+            "error_code": None, "error_message": None, "error_param": None,
+        }  # fmt: skip
+        async with self._database.session() as session:
+            return (
+                await session.execute(update(Job).where(*resumable).values(values).returning(Job.id))
+            ).first() is not None
+
     async def name_taken(self, name: str, owner: str) -> bool:
         """Whether another owner's model, or an unfinished job of another owner, has the name `name`."""
         models: Select[Any] = select(Model.name).where(Model.name == name, Model.owner != owner)
@@ -106,6 +144,23 @@ class JobRepository:
         """Set columns of a job that has not ended; a job that has ended stays as it is."""
         async with self._database.session() as session:
             await session.execute(update(Job).where(Job.id == job_id, Job.status.not_in(FINISHED)).values(**values))
+
+    async def move(self, job_id: str, run: int, status: JobStatus) -> bool:
+        """Set the status of a job at work; gives False, and changes nothing, when it was set aside or has ended."""
+        async with self._database.session() as session:
+            result = await session.execute(
+                update(Job).where(*_current(job_id, run)).values(status=status).returning(Job.id)
+            )
+            return result.first() is not None
+
+    async def is_current(self, job_id: str, run: int) -> bool:
+        """Whether a run of a job is to go on: it was not set aside, and the job has not ended."""
+        return await self._database.glance(select(Job.id).where(*_current(job_id, run)), {}) is not None
+
+    async def forget_interruptions(self, workflow_id: str) -> None:
+        """Count the deaths of the worker in a step from nought again: the step got further than ever before."""
+        async with self._database.session() as session:
+            await session.execute(delete(Interruption).where(Interruption.workflow_id == workflow_id))
 
     async def end(self, job_id: str, status: JobStatus, error: Failure | None = None) -> bool:
         """Let a job end as `status`; gives False, and changes nothing, when it has ended already."""
@@ -171,6 +226,17 @@ class JobRepository:
             session.add_all(files)
             await session.execute(update(Job).where(Job.id == job_id).values(result_files=[file.id for file in files]))
 
+    async def unfounded_models(self) -> Sequence[str]:
+        """Return the names that jobs took which then ended without success, unless they had them from before."""
+        taken = select(Model.name).join(Job, Job.id == Model.job_id).where(Job.status.in_(("failed", "cancelled")))
+        async with self._database.session() as session:
+            return (await session.scalars(taken)).all()
+
+    async def disown_model(self, name: str) -> None:
+        """Forget whose the model `name` is."""
+        async with self._database.session() as session:
+            await session.execute(delete(Model).where(Model.name == name))
+
     async def own_model(self, name: str, owner: str, base_model: str, job_id: str) -> bool:
         """Record who owns the model `name`; gives False when another owner's model has the name."""
         async with self._database.session() as session:
@@ -182,3 +248,7 @@ class JobRepository:
                 return False
             row.base_model, row.job_id, row.created_at = base_model, job_id, now()
             return True
+
+
+def _current(job_id: str, run: int) -> tuple[ColumnElement[bool], ...]:
+    return (Job.id == job_id, Job.run == run, Job.status.not_in((*FINISHED, "paused")))

@@ -23,7 +23,10 @@ def as_csv(metrics: Iterable[Mapping[str, Any]], after: Mapping[str, Any] | None
 
     Losses are in nats a token (of pairs: in nats a pair), accuracies from 0 to 1; what was not measured is empty.
     """
-    steps = [dict(step) for step in metrics]
+    merged: dict[Any, dict[str, Any]] = {}
+    for measured_step in metrics:
+        merged.setdefault(measured_step.get("step"), {}).update(measured_step)
+    steps = list(merged.values())
     if steps and after:
         steps[-1] |= {"valid_loss": after["loss"], "valid_mean_token_accuracy": after.get("accuracy")}
     measured = {name for step in steps for name in step}

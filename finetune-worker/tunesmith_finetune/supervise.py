@@ -11,40 +11,73 @@ from dbos import DBOS, WorkflowStatusString
 
 from tunesmith_finetune import workflow
 from tunesmith_finetune.failures import Failure
+from tunesmith_finetune.pipeline import workflow_id
+from tunesmith_finetune.publish import Publisher
 from tunesmith_finetune.repository import JobRepository
-from tunesmith_shared.durable import WORKFLOW
+from tunesmith_shared.interruptions import MOST_DEATHS
+from tunesmith_shared.names import ModelName
+from tunesmith_shared.schemas.jobs import FINISHED
 
 INTERVAL_SECONDS = 2.0
 _logger = logging.getLogger("tunesmith.supervise")
 
 GIVEN_UP = Failure(
     code="worker_crashed",
-    message=f"The worker died more than {WORKFLOW['max_recovery_attempts']} times while it ran this job, "
-    "which was given up. The worker's log has more; most often memory ran out.",
+    message=f"The worker died {MOST_DEATHS} times in the same step of this job, which was given up. The worker's log "
+    "has more; most often memory ran out. When the cause is gone, resume the job.",
     param=None,
 )
+_OVER = {
+    status.value
+    for status in (
+        WorkflowStatusString.SUCCESS,
+        WorkflowStatusString.ERROR,
+        WorkflowStatusString.CANCELLED,
+        WorkflowStatusString.MAX_RECOVERY_ATTEMPTS_EXCEEDED,
+    )
+}
 BROKEN = Failure(code="internal_error", message="The job broke off; the worker's log has more.", param=None)
 
 
-async def supervise(jobs: JobRepository) -> None:
-    """Look after unfinished jobs for as long as the worker runs."""
+async def supervise(jobs: JobRepository, publisher: Publisher) -> None:
+    """Put right what an earlier end left, then look after unfinished jobs for as long as the worker runs."""
+    repaired = False
     while True:
         try:
+            if not repaired:
+                await repair(jobs, publisher)
+                repaired = True
             await look_once(jobs)
         except Exception:  # the database may be away for a while; look again then
             _logger.warning("could not look after the jobs", exc_info=True)
         await asyncio.sleep(INTERVAL_SECONDS)
 
 
+async def repair(jobs: JobRepository, publisher: Publisher) -> None:
+    """Remove what jobs left that have ended: candidates, and the rows of models that never got their file."""
+    unfinished = {job.id for job in await jobs.unfinished()}
+    for candidate in await publisher.candidates():
+        if candidate.removesuffix("-base") not in unfinished:
+            await publisher.withdraw_candidate(candidate)
+    for name in await jobs.unfounded_models():
+        if not await publisher.is_served(ModelName.parse(name)):
+            await jobs.disown_model(name)
+
+
 async def look_once(jobs: JobRepository) -> None:
     """Bring every unfinished job into agreement with its workflow."""
-    for job in await jobs.unfinished():
-        status = await DBOS.get_workflow_status_async(job.id)
+    for seen in await jobs.unfinished():
+        status = await DBOS.get_workflow_status_async(workflow_id(seen))
+        if status is not None and status.status not in _OVER:
+            continue
+        job = await jobs.get(seen.id)  # as it is now: a workflow ends after its job was set aside, never before
+        if job.status in (*FINISHED, "paused") or job.run != seen.run:
+            continue
         if status is None:
-            await workflow.enqueue(job.id)
+            await workflow.enqueue(job)
         elif status.status == WorkflowStatusString.MAX_RECOVERY_ATTEMPTS_EXCEEDED.value:
             await workflow.fail(job.id, GIVEN_UP)
-        elif status.status in (WorkflowStatusString.ERROR.value, WorkflowStatusString.SUCCESS.value):
-            await workflow.fail(job.id, BROKEN)
         elif status.status == WorkflowStatusString.CANCELLED.value:
             await jobs.end(job.id, "cancelled")
+        else:
+            await workflow.fail(job.id, BROKEN)

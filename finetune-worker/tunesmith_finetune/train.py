@@ -1,13 +1,15 @@
-"""Train a LoRA adapter on encoded rows or pairs: the child process of a job's training step.
+"""Train an adapter, or all weights, on encoded rows, pairs or rated answers: the child process of the training step.
 
     python -m tunesmith_finetune.train <job folder>
 
 Reads `plan.json`, `train.tokens.jsonl` and, if there is one, `valid.tokens.jsonl` from the job's folder. Writes
-checkpoints below `checkpoints/`, the adapter to `adapter/`, and at last `training.json` with losses and times. Started
-again after it was killed, it goes on from the last whole checkpoint. Progress goes to standard output, a JSON object a
-line with a `type`: `setup`, `evaluation`, `metrics` (a step), `checkpoint`. Everything else goes to standard error.
+checkpoints below `checkpoints/`, what was learnt to `adapter/`, and at last `training.json` with losses and times.
+Started again after it was killed, it goes on from the last whole checkpoint. Progress goes to standard output, a JSON
+object a line with a `type`: `setup`, `evaluation` (before and after), `metrics` (a step), `validation` (meanwhile),
+`checkpoint`. Everything else goes to standard error.
 """
 
+import errno
 import json
 import os
 import shutil
@@ -21,9 +23,12 @@ from transformers import set_seed
 
 from tunesmith_finetune.checkpoints import last_whole_checkpoint
 from tunesmith_finetune.device import choose_device
-from tunesmith_finetune.progress import Progress, Reporter
-from tunesmith_finetune.trainers import METHODS
+from tunesmith_finetune.progress import Pausing, Progress, Reporter
+from tunesmith_finetune.trainers import METHODS, Data
 from tunesmith_finetune.whole import write_json
+
+CHECKPOINTS_AT_ONCE = 3
+TOKENIZER_BYTES = 8 * 2**20
 
 
 def main(folder: Path, reporter: Reporter) -> None:
@@ -39,8 +44,10 @@ def main(folder: Path, reporter: Reporter) -> None:
     train_rows = _read_rows(folder / "train.tokens.jsonl")
     valid_rows = _read_rows(folder / "valid.tokens.jsonl")
     method = METHODS[plan["method"]]
-    trainer = method.trainer(folder, plan, device, train_rows)
+    trainer = method.trainer(folder, plan, device, Data(train_rows, valid_rows))
+    require_space(folder, trainer.model)
     trainer.add_callback(Progress(reporter))
+    trainer.add_callback(pausing := Pausing(folder / "pause"))
     reporter.say("setup", device=device.kind, quantization=device.quantization, bfloat16=device.autocast_bf16)
 
     # --- the loss before
@@ -52,8 +59,14 @@ def main(folder: Path, reporter: Reporter) -> None:
 
     # --- the loop
     started = time.monotonic()
-    outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    try:
+        outcome = trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    except Exception:
+        require_space(folder, trainer.model)  # when that is why, it says so and how much is needed
+        raise
     seconds = time.monotonic() - started
+    if pausing.asked:
+        return
 
     # --- the loss after, and what was learnt
     after = method.evaluate(trainer, valid_rows) if valid_rows else None
@@ -69,13 +82,25 @@ def main(folder: Path, reporter: Reporter) -> None:
             "seconds": round(seconds, 1),
             "steps": outcome.global_step,
             "train_loss": outcome.training_loss,
-            "trained_tokens": plan["tokens_an_epoch"] * chosen["n_epochs"],
+            "trained_tokens": round(plan["tokens_an_epoch"] * (trainer.state.epoch or chosen["n_epochs"])),
             "before": json.loads(before_file.read_text()) if valid_rows else None,
             "after": after,
             "device": device.kind,
             "quantization": device.quantization,
         },
     )
+
+
+def require_space(folder: Path, model: Any) -> None:
+    """Raise `OSError` (no space) when the disk has no room for the checkpoints: weights and both moments in float32.
+
+    Two are kept while the third is written; beside each is the tokenizer.
+    """
+    learnt = sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
+    needed, free = CHECKPOINTS_AT_ONCE * (12 * learnt + TOKENIZER_BYTES), shutil.disk_usage(folder).free
+    if free < needed:
+        there = f"the checkpoints need {needed / 2**20:.0f} MiB in {folder} and {free / 2**20:.0f} MiB are free"
+        raise OSError(errno.ENOSPC, f"No space left on device: {there}")
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

@@ -41,10 +41,16 @@ class Uploader:
         parameters = dict(artifact.parameters) or None
         if artifact.adapter is None:
             files = {"model.gguf": await self._upload(artifact.gguf)}
-            await self._client.create(name.display, files=files, parameters=parameters)
+            await self._client.create(name.display, files=files, parameters=parameters, system=artifact.system)
         else:
             adapters = {"adapter.gguf": await self._upload(artifact.adapter)}
-            await self._client.create(name.display, from_=artifact.base_name, adapters=adapters, parameters=parameters)
+            await self._client.create(
+                name.display,
+                from_=artifact.base_name,
+                adapters=adapters,
+                parameters=parameters,
+                system=artifact.system,
+            )
 
     async def remove(self, name: ModelName) -> None:
         """Remove a model. Raises `NotFound` when there is none of that name, else ollama's errors."""

@@ -10,11 +10,14 @@ from typing import Any
 def write_text(path: Path, chunks: Iterable[str]) -> None:
     """Write `chunks` to `path`: to a temporary name beside it, flushed to disk, then renamed."""
     draft = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with draft.open("w", encoding="utf-8") as file:
-        file.writelines(chunks)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("w", encoding="utf-8") as file:
+            file.writelines(chunks)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

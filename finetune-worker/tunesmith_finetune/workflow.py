@@ -2,20 +2,33 @@
 
 What a step finds wrong is its result and not an exception, so that a recovered workflow gives a job the same error.
 A step that is interrupted (the job is cancelled, the worker stops or dies) leaves no result and is run again, or not at
-all. The workflow's id is the job's.
+all. Each run of a job is a workflow: the first one has the job's id; a resume, after a pause or a failure, begins the
+next one, for which the steps that were done before are done.
 """
 
+import asyncio
 import logging
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import Final, Literal
 
 from dbos import DBOS, SetWorkflowID
 from dbos import error as dbos_error
+from sqlalchemy.exc import SQLAlchemyError
 
 from tunesmith_finetune.failures import Failure, failure_of
-from tunesmith_finetune.pipeline import Pipeline
+from tunesmith_finetune.pipeline import Pipeline, SetAside, workflow_id
+from tunesmith_finetune.proof import UNPROVEN
+from tunesmith_finetune.result_files import store_report
 from tunesmith_finetune.steps import STEPS
 from tunesmith_shared.durable import WORKFLOW
+from tunesmith_shared.tables import Job
 
 QUEUE = "fine-tuning"
+SET_ASIDE: Final = "set aside"
+"""What a step gives whose job was paused, or is another run's by now: this run ends, and the job does not."""
+
+_WATCH_SECONDS = 1.0
 _logger = logging.getLogger("tunesmith.workflow")
 
 
@@ -41,36 +54,52 @@ async def register_queue() -> None:
     await DBOS.register_queue_async(QUEUE, global_concurrency=1, polling_interval_sec=0.5)
 
 
-async def enqueue(job_id: str) -> None:
-    """Put a job into the queue; it is no error when it is there."""
-    with SetWorkflowID(job_id):
-        await DBOS.enqueue_workflow_async(QUEUE, fine_tune, job_id)
+async def enqueue(job: Job) -> None:
+    """Put the present run of a job into the queue; it is no error when it is there."""
+    with SetWorkflowID(workflow_id(job)):
+        await DBOS.enqueue_workflow_async(QUEUE, fine_tune, job.id, job.run)
 
 
-async def cancel(job_id: str) -> None:
+async def cancel(job: Job) -> None:
     """Stop a job's workflow: its running step is interrupted, the others never start."""
-    await DBOS.cancel_workflow_async(job_id)
+    await DBOS.cancel_workflow_async(workflow_id(job))
 
 
 @DBOS.workflow(**WORKFLOW)
-async def fine_tune(job_id: str) -> None:
-    """Run every step of a job, until one fails."""
+async def fine_tune(job_id: str, run: int = 1) -> None:
+    """Run every step of a job, until one fails or the job is set aside."""
     for name in STEPS:
-        failure = await DBOS.run_step_async({"name": name, "preemptible": True}, run_step, name, job_id)
-        if failure is not None:
-            await DBOS.run_step_async({"name": "fail"}, fail, job_id, failure)
+        outcome = await DBOS.run_step_async({"name": name, "preemptible": True}, run_step, name, job_id, run)
+        if outcome == SET_ASIDE:
+            return
+        if outcome is not None:
+            await DBOS.run_step_async({"name": "fail"}, fail, job_id, outcome)
             return
     await DBOS.run_step_async({"name": "succeed"}, succeed, job_id)
 
 
-async def run_step(name: str, job_id: str) -> Failure | None:
-    """Run one step of a job; gives what went wrong, or None."""
+async def run_step(name: str, job_id: str, run: int) -> Failure | Literal["set aside"] | None:
+    """Run one step of a job, unless it is done; gives what went wrong, that the job was set aside, or None.
+
+    Only one run of a job is at work at a time, whatever was resumed while the one before was still ending.
+    """
     pipeline = _pipeline()
     job = await pipeline.jobs.get(job_id)
     try:
-        await STEPS[name](pipeline, job)
+        async with pipeline.workspace(job).lock:
+            if not await pipeline.jobs.move(job_id, run, "validating_files" if name == "validate" else "running"):
+                return SET_ASIDE
+            if not pipeline.workspace(job).done(name).exists():
+                await _watched(pipeline, job, name, STEPS[name](pipeline, job))
+                pipeline.workspace(job).done(name).touch()
+    except SetAside:
+        return SET_ASIDE
     except Exception as error:  # whatever it is, the job must end with an error that says so
-        failure = failure_of(error)
+        failure = failure_of(error, name)
+        with suppress(OSError):
+            await asyncio.to_thread(pipeline.workspace(job).remove_drafts)
+        if not await pipeline.jobs.is_current(job_id, run):
+            return SET_ASIDE
         level = logging.ERROR if failure["code"] == "internal_error" else logging.WARNING
         _logger.log(
             level, "job %s failed in step %s: %s", job_id, name, failure["message"], exc_info=level == logging.ERROR
@@ -80,10 +109,39 @@ async def run_step(name: str, job_id: str) -> Failure | None:
     return None
 
 
+async def _watched(pipeline: Pipeline, job: Job, name: str, step: Awaitable[None]) -> None:
+    """Wait for `step`, unless the job is set aside: a training then saves a checkpoint and ends, others break off.
+
+    Raises `SetAside`, and what the step raises.
+    """
+    work = asyncio.ensure_future(step)
+    try:
+        while not (await asyncio.wait([work], timeout=_WATCH_SECONDS))[0]:
+            if await _goes_on(pipeline, job):
+                continue
+            if name != "train":
+                raise SetAside
+            pipeline.workspace(job).pause.touch()
+        work.result()
+    finally:
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+
+async def _goes_on(pipeline: Pipeline, job: Job) -> bool:
+    try:
+        return await pipeline.jobs.is_current(job.id, job.run)
+    except SQLAlchemyError:  # the database is away for a while; nobody can have set the job aside then
+        return True
+
+
 async def fail(job_id: str, failure: Failure) -> None:
     """End a job as failed."""
     pipeline = _pipeline()
     await pipeline.publisher.withdraw_candidate(job_id)
+    if failure["code"] in UNPROVEN:
+        await store_report(pipeline, job_id)
+        await asyncio.to_thread(pipeline.workspace(await pipeline.jobs.get(job_id)).remove_intermediates)
     if await pipeline.jobs.end(job_id, "failed", failure):
         await pipeline.jobs.tell(
             job_id, "failed", f"The job failed: {failure['message']}", data=dict(failure), level="error"

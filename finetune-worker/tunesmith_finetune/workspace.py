@@ -1,9 +1,14 @@
 """A job's folder: where each step leaves what the next one needs."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from filelock import AsyncFileLock
+
+from tunesmith_finetune.checkpoints import last_whole_checkpoint
 
 
 @dataclass(frozen=True)
@@ -19,13 +24,18 @@ class Workspace:
 
     @property
     def adapter(self) -> Path:
-        """The folder with PEFT's adapter."""
+        """The folder with what was learnt: PEFT's adapter, or the whole model."""
         return self.folder / "adapter"
 
     @property
     def training(self) -> Path:
         """What the training process says of the finished training."""
         return self.folder / "training.json"
+
+    @property
+    def tensorboard(self) -> Path:
+        """TensorBoard's logs, where trainings are logged there."""
+        return self.folder / "tensorboard"
 
     @property
     def adapter_gguf(self) -> Path:
@@ -37,20 +47,66 @@ class Workspace:
         """Base and adapter together, in half precision; removed when it has been quantised."""
         return self.folder / "merged-f16.gguf"
 
+    def model_gguf(self, gguf_type: str) -> Path:
+        """The finished model in one of the types that the job writes."""
+        return self.folder / f"model-{gguf_type}.gguf"
+
     @property
-    def model_gguf(self) -> Path:
-        """The finished model."""
-        return self.folder / "model.gguf"
+    def imatrix(self) -> Path:
+        """How much each weight matters for the training data; not there when nobody asked for it."""
+        return self.folder / "imatrix.gguf"
+
+    @property
+    def published(self) -> Path:
+        """The names that the job's models have, and their manifests' digests."""
+        return self.folder / "published.json"
 
     @property
     def check(self) -> Path:
-        """What the finished file is, and what the model answered."""
+        """What the finished files are, what was found of them, and what the model answered."""
         return self.folder / "check.json"
 
     @property
-    def quantised(self) -> Path:
-        """The finished file's loss on the evaluation rows; not there when it was not measured."""
-        return self.folder / "quantised.json"
+    def is_merged(self) -> bool:
+        """Whether the job makes a model file of its own; else its adapter is served on the base as it is."""
+        merged: bool = read_json(self.plan)["hyperparameters"]["merge"]
+        return merged
+
+    @property
+    def proof(self) -> Path:
+        """The rows and the files that are measured before the model gets its name."""
+        return self.folder / "proof.json"
+
+    @property
+    def losses(self) -> Path:
+        """What was measured of them; not there when nothing could be."""
+        return self.folder / "losses.json"
+
+    @property
+    def pause(self) -> Path:
+        """There when the training process is to save a checkpoint and end."""
+        return self.folder / "pause"
+
+    @property
+    def lock(self) -> AsyncFileLock:
+        """Return the lock that a step of the job holds, so that two runs of it are never at work at once."""
+        return AsyncFileLock(self.folder / ".lock")
+
+    def done(self, step: str) -> Path:
+        """There when the step of this name is done, in whichever run."""
+        return self.folder / f"{step}.done"
+
+    def remove_drafts(self) -> None:
+        """Remove what was left half written: files and folders named so, and checkpoints that are not whole."""
+        for draft in self.folder.glob("*.part"):  # dot files too
+            shutil.rmtree(draft) if draft.is_dir() else draft.unlink()
+        last_whole_checkpoint(self.folder / "checkpoints")
+
+    def remove_intermediates(self) -> None:
+        """Remove what the job needed on its way: the store has the models; the adapter stays beside the figures."""
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        for path in (*self.folder.glob("*.gguf"), self.proof):
+            path.unlink(missing_ok=True)
 
     @property
     def log(self) -> Path:

@@ -68,7 +68,7 @@ class ScriptedOllama:
         if path == "/v1/embeddings":
             return {"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [1.0]}]}
         if path == "/api/chat":
-            message = {"role": "assistant", "content": self.reply({**body, **body["options"]})}
+            message = {"role": "assistant", "content": self.reply({**body, **body.get("options", {})})}
             return {"message": message, "done": True, "prompt_eval_count": 10, "eval_count": 3}
         message = {"role": "assistant", "content": self.reply(body)}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}

@@ -245,3 +245,22 @@ async def test_prompts_with_five_samples_each_on_the_real_engine(platform: Platf
             best = max(body["tunesmith"]["candidates"], key=lambda candidate: candidate["score"])
             assert len(body["tunesmith"]["candidates"]) == 5
             assert body["choices"][0]["message"]["content"] == best["content"]
+
+
+async def test_lines_count_against_their_keys_limits_and_wait_for_them(over: Over) -> None:
+    body = {"name": "one at a time", "limits": {"concurrency": 1}}
+    key = (await over.client.post("/api_keys", body=body, cast_to=httpx.Response)).json()
+    over.server.open.clear()
+    async with openai.AsyncOpenAI(base_url=over.client.base_url, api_key=key["secret"], max_retries=0) as limited:
+        file = await over.file(*(line(index) for index in range(3)))
+        batch = await limited.batches.create(input_file_id=file, endpoint=CHAT, completion_window="24h")
+        await until(lambda: over.server.running == 1, "a line runs")
+        with pytest.raises(openai.RateLimitError):
+            await limited.chat.completions.create(model="m", messages=[{"role": "user", "content": "me too"}])
+        others = await over.create(line(0), line(1))
+        await until(lambda: over.server.running == CONCURRENCY, "another key's lines run beside it")
+        over.server.open.set()
+        done = await over.ended(batch, "completed")
+    assert done.request_counts is not None
+    assert (done.request_counts.completed, done.request_counts.failed) == (3, 0)
+    await over.ended(others, "completed")

@@ -1,4 +1,6 @@
-from tunesmith_gateway.citations import Chunk, cite
+from dataclasses import replace
+
+from tunesmith_gateway.citations import Chunk, Citation, checked, cite
 
 
 def chunk(text: str, page: int = 1, file_id: str = "file-a") -> Chunk:
@@ -51,3 +53,16 @@ def test_a_quote_leaves_headings_out() -> None:
     )
     quote = cite("How often is the rain gauge calibrated?", "Every 90 days.", [chunk(text)])[0].quote
     assert quote == "The rain gauge is calibrated every 90 days."
+
+
+def test_a_citation_whose_quote_or_page_is_not_that_of_its_chunk_is_dropped() -> None:
+    chunks = [chunk("The mast is 12 metres high.", page=2)]
+    true = Citation(chunks[0].file_id, chunks[0].filename, 2, "The mast is 12 metres high.", 0)
+    invented = replace(true, quote="The mast is 21 metres high.")
+    elsewhere = [
+        replace(true, page=3),
+        replace(true, index=1),
+        replace(true, file_id="file-x"),
+        replace(true, quote=""),
+    ]
+    assert checked([true, invented, *elsewhere], chunks) == [true]

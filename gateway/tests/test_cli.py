@@ -106,6 +106,25 @@ def in_terminal(platform: Platform, words: list[str], typed: bytes) -> str:
     return shown.decode()
 
 
+def test_sessions_are_listed_shown_exported_and_cleared(cli: Cli, tmp_path: Path) -> None:
+    cli("generate", "Say hello.", "--session", "cli-kept", *SHORT)
+    assert "cli-kept" in {line.split("\t")[0] for line in cli("sessions", "list").stdout.splitlines()}
+    assert cli("sessions", "show", "cli-kept").stdout.startswith("user\tSay hello.\n")
+    cli("sessions", "export", "cli-kept", "--format", "jsonl", "--to", "kept.jsonl")
+    row = json.loads((tmp_path / "kept.jsonl").read_text())
+    assert [message["role"] for message in row["messages"]] == ["user", "assistant"]
+    assert cli("sessions", "export", "cli-kept").stdout.startswith("# cli-kept\n")
+    assert cli("sessions", "clear", "cli-kept").stdout == "Cleared cli-kept: 2 messages.\n"
+    assert "cli-kept" in cli("sessions", "show", "cli-kept", fails=True).stderr
+
+
+def test_a_large_upload_that_is_refused_says_why(cli: Cli, tmp_path: Path) -> None:
+    with (tmp_path / "large.bin").open("wb") as file:
+        file.truncate(8 * 2**20)
+    refused = cli("files", "upload", "large.bin", TUNESMITH_API_KEY="ts-wrong", fails=True).stderr
+    assert "unknown, expired or revoked" in refused
+
+
 def test_models_are_listed_made_and_removed(cli: Cli) -> None:
     assert cli("models", "create", "cli-pirate", "--system", "Talk like a pirate.").stdout.startswith("Made cli-pirate")
     rows = [line.split("\t") for line in cli("models", "list").stdout.splitlines()]
@@ -142,6 +161,22 @@ def test_documents_are_imported_asked_and_removed(cli: Cli) -> None:
 
 
 @pytest.mark.usefixtures("with_worker")
+def test_a_job_is_previewed_without_leaving_anything(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_bytes("prompt,response\nWer?,Müller\n".encode("cp1252"))
+    (tmp_path / "more.csv").write_text("question,answer\nWas?,Nebel\nWo?,Hier\n")
+    asked = ("jobs", "preview", "rows.csv", "--model", MODEL, "--dataset", "more.csv,max_rows=1,weight=3")
+    shown = cli(*asked, "--encoding", "cp1252").stdout
+    assert "[masked, " in shown
+    assert "assistant\n\n[learnt, " in shown
+    assert "Müller<|im_end|>" in shown
+    assert "more.csv\t1 of 2 rows, format question-answer, weight 3" in shown
+    assert "about " in shown
+    assert "line 2 is not UTF-8" in cli(*asked, fails=True).stderr
+    assert "--dataset takes FILE" in cli(*asked, "--dataset", "x.csv,rows=2", fails=True).stderr
+    assert json.loads(cli("files", "list", "--purpose", "fine-tune", "--json").stdout) == []
+
+
+@pytest.mark.usefixtures("with_worker")
 def test_a_job_that_cannot_be_is_followed_to_its_reason(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("colour,shape\nred,round\n")
     create = ("jobs", "create", "bad.csv", "--model", MODEL, "--name", "cli-tuned", "--set", "n_epochs=1")
@@ -171,6 +206,8 @@ def test_mistakes_are_one_sentence(cli: Cli) -> None:
     assert "TUNESMITH_API_KEY" in cli("models", "list", fails=True, TUNESMITH_API_KEY="").stderr
     assert "secrets/api_key" in cli("models", "list", fails=True, TUNESMITH_API_KEY="ts-wrong").stderr
     assert "--help" in cli("models", fails=True).stderr
+    assert "is no address" in cli("models", "list", fails=True, TUNESMITH_URL="ftp://here").stderr
+    assert "number from 1 to 65535" in cli("models", "list", fails=True, TUNESMITH_PORT="many").stderr
     assert "prompt is empty" in cli("generate", fails=True).stderr
     assert "nosuch" in cli("generate", "Hi", "--model", "nosuch", fails=True).stderr
 

@@ -29,10 +29,10 @@ async def gateway(folder: Path, ollama: str, drain_seconds: float) -> AsyncItera
             yield platform, client
 
 
-def terminate(platform: Platform) -> None:
+def terminate(platform: Platform, number: int = signal.SIGTERM) -> None:
     process = platform.services["gateway"].process
     assert process is not None
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
 
 
 async def ended(platform: Platform, seconds: float) -> bool:
@@ -110,3 +110,17 @@ async def test_what_ends_within_the_grace_period_is_whole_and_then_the_gateway_s
         assert whole.text.endswith("data: [DONE]\n\n") if stream else whole.json() == {"choices": [{"text": "whole"}]}
         assert await ended(platform, 30)
     await runner.cleanup()
+
+
+async def test_a_second_interrupt_does_not_wait_for_what_is_open(faulty: FaultyOllama, tmp_path: Path) -> None:
+    async with gateway(tmp_path, faulty.url, 3600) as (platform, client):
+        silent = asyncio.create_task(client.post("/v1/completions", json=TEXT))
+        await asyncio.wait_for(faulty.started.wait(), 10)
+        terminate(platform, signal.SIGINT)
+        async with asyncio.timeout(20):
+            while (await client.get("/health")).json()["status"] != "STOPPING":
+                pass
+        assert not silent.done()
+        terminate(platform, signal.SIGINT)
+        assert (await silent).json()["error"]["code"] == "stopping"
+        assert await ended(platform, 60)

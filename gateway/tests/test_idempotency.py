@@ -9,8 +9,12 @@ import openai
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from sqlalchemy import update
 
-from tunesmith_gateway.idempotency import RequestDigest
+from tunesmith_gateway.idempotency import IdempotencyService, KeptAnswer, RequestDigest
+from tunesmith_shared.clock import now
+from tunesmith_shared.database import Database
+from tunesmith_shared.tables import IdempotentRequest
 from tunesmith_shared.testing import Platform, platform_at
 
 JOB = {"model": "m", "training_file": "file-x"}
@@ -24,9 +28,11 @@ class CountingWorker:
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     jobs: int = 0
     fails: int | None = None
+    keys: list[str] = field(default_factory=list)
 
     async def create(self, request: web.Request) -> web.Response:
         await request.read()
+        self.keys.append(request.headers["idempotency-key"])
         self.asked.set()
         await self.release.wait()
         if self.fails is not None:
@@ -39,6 +45,7 @@ class CountingWorker:
 async def worker_server() -> AsyncIterator[tuple[CountingWorker, str]]:
     worker, app = CountingWorker(), web.Application()
     app.router.add_post("/v1/fine_tuning/jobs", worker.create)
+    app.router.add_post("/v1/vector_stores", worker.create)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -51,6 +58,7 @@ async def worker_server() -> AsyncIterator[tuple[CountingWorker, str]]:
 def worker(worker_server: tuple[CountingWorker, str]) -> CountingWorker:
     worker = worker_server[0]
     worker.release, worker.asked, worker.jobs, worker.fails = asyncio.Event(), asyncio.Event(), 0, None
+    worker.keys.clear()
     worker.release.set()
     return worker
 
@@ -59,7 +67,8 @@ def worker(worker_server: tuple[CountingWorker, str]) -> CountingWorker:
 async def platform(
     worker_server: tuple[CountingWorker, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Platform]:
-    with platform_at(tmp_path_factory.mktemp("idempotency"), TUNESMITH_WORKER_URL=worker_server[1]) as platform:
+    urls = {"TUNESMITH_WORKER_URL": worker_server[1], "TUNESMITH_RAG_URL": worker_server[1]}
+    with platform_at(tmp_path_factory.mktemp("idempotency"), **urls) as platform:
         await asyncio.to_thread(platform.start, "gateway")
         yield platform
 
@@ -71,8 +80,13 @@ async def client(platform: Platform) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def create(client: httpx.AsyncClient, key: str, body: object = JOB, **headers: str) -> httpx.Response:
-    return await client.post("/v1/fine_tuning/jobs", json=body, headers={"idempotency-key": key, **headers})
+JOBS = "/v1/fine_tuning/jobs"
+
+
+async def create(
+    client: httpx.AsyncClient, key: str, body: object = JOB, path: str = JOBS, **headers: str
+) -> httpx.Response:
+    return await client.post(path, json=body, headers={"idempotency-key": key, **headers})
 
 
 def code(answer: httpx.Response) -> tuple[int, str]:
@@ -130,10 +144,20 @@ async def test_a_refused_request_may_be_corrected_under_its_key(
 
 async def test_what_broke_off_is_not_made_again(client: httpx.AsyncClient, worker: CountingWorker) -> None:
     worker.fails = 502
-    assert (await create(client, "broken")).status_code == 502
+    assert (await create(client, "broken", path="/v1/vector_stores")).status_code == 502
     worker.fails = None
-    assert code(await create(client, "broken")) == (409, "idempotency_interrupted")
+    assert code(await create(client, "broken", path="/v1/vector_stores")) == (409, "idempotency_interrupted")
     assert worker.jobs == 0
+
+
+async def test_a_job_that_broke_off_is_left_to_the_worker_which_knows_the_key(
+    client: httpx.AsyncClient, worker: CountingWorker
+) -> None:
+    worker.fails = 502
+    assert (await create(client, "again")).status_code == 502
+    worker.fails = None
+    made, replayed = await create(client, "again"), await create(client, "again")
+    assert (made.json(), replayed.json(), worker.keys) == ({"id": "ftjob-1"}, {"id": "ftjob-1"}, ["again", "again"])
 
 
 async def test_one_owners_keys_are_not_anothers(client: httpx.AsyncClient, worker: CountingWorker) -> None:
@@ -174,7 +198,8 @@ async def test_keys_survive_a_killed_gateway(
     worker.release.set()
     await asyncio.to_thread(gateway.start)
     assert (await create(client, "kept")).json() == {"id": "ftjob-1"}
-    assert code(await create(client, "cut")) == (409, "idempotency_interrupted")
+    assert (await create(client, "cut")).status_code == 200
+    assert worker.keys[-2:] == ["cut", "cut"]
 
 
 def test_a_boundary_counts_as_nothing_however_the_body_is_cut() -> None:
@@ -187,3 +212,24 @@ def test_a_boundary_counts_as_nothing_however_the_body_is_cut() -> None:
                 digest.add(body[at : at + size])
             digests.add(digest.result())
     assert len(digests) == 1
+
+
+async def test_a_key_is_free_again_after_a_day(database_url: str) -> None:
+    database = Database(database_url)
+    store, answer = IdempotencyService(database, "1"), KeptAnswer("digest", 200, "application/json", "{}")
+    for age, kept in ((24 * 3600 - 60, answer), (24 * 3600 + 1, None)):
+        await store.take("alice", "daily")
+        await store.keep("alice", "daily", answer)
+        async with database.session() as session:
+            await session.execute(update(IdempotentRequest).values(created_at=now() - age))
+        assert await store.take("alice", "daily") == kept
+    await database.close()
+
+
+async def test_the_secret_of_a_key_is_in_the_first_answer_alone(client: httpx.AsyncClient) -> None:
+    made = [
+        await client.post("/v1/api_keys", json={"name": "once"}, headers={"idempotency-key": "key"}) for _ in range(2)
+    ]
+    assert made[0].json()["id"] == made[1].json()["id"]
+    assert made[0].json()["secret"].startswith("ts-")
+    assert made[1].json()["secret"] == ""

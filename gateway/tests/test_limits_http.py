@@ -174,3 +174,33 @@ async def test_tokens_are_counted_from_usage(client: httpx.AsyncClient, slow: Sl
     assert (third.status_code, third.json()["error"]["code"]) == (429, "rate_limit_exceeded")
     if stream:  # usage was asked for on the way, and kept from a client that did not want it
         assert first.text == 'data: {"choices": [{"text": "x"}]}\n\ndata: [DONE]\n\n'
+
+
+async def test_metrics_tell_of_requests_waiting_first_tokens_and_speed(
+    client: httpx.AsyncClient, slow: SlowOllama
+) -> None:
+    before = await metrics(client)
+    asked = [asyncio.create_task(client.post("/v1/completions", json=TEXT)) for _ in range(RUNNING + 1)]
+    await _until(client, 1)
+    assert (await metrics(client))['tunesmith_generations{state="running"}'] == RUNNING
+    slow.release.set()
+    await asyncio.gather(*asked)
+    streamed = {**TEXT, "stream": True, "stream_options": {"include_usage": True}}
+    assert (await client.post("/v1/completions", json=streamed)).status_code == 200
+    after = await metrics(client)
+    grown = {name: after[name] - before.get(name, 0) for name in after}
+    done = 'tunesmith_requests_total{method="POST",route="/v1/completions",status="200"}'
+    assert grown[done] == RUNNING + 2
+    assert grown["tunesmith_queue_wait_seconds_count"] == RUNNING + 2
+    assert grown["tunesmith_time_to_first_token_seconds_count"] == 1
+    assert grown['tunesmith_tokens_per_second_count{kind="stream"}'] == 1
+    assert grown['tunesmith_tokens_per_second_count{kind="whole"}'] == RUNNING + 1
+    assert grown['tunesmith_tokens_total{kind="completion"}'] == 3 * (RUNNING + 2)
+    assert grown['tunesmith_tokens_total{kind="prompt"}'] == 5 * (RUNNING + 2)
+
+
+async def metrics(client: httpx.AsyncClient) -> dict[str, float]:
+    lines = (await client.get("/metrics")).text.splitlines()
+    return {
+        name: float(value) for name, _, value in (line.rpartition(" ") for line in lines if line[:1] not in ("#", ""))
+    }

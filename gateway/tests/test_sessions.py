@@ -1,12 +1,14 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import orjson
 import pytest
 import pytest_asyncio
 
+from tunesmith_gateway.exports import exported
 from tunesmith_gateway.sessions import Said, SessionService
 from tunesmith_shared.database import Database
-from tunesmith_shared.errors import TooManyRequests
+from tunesmith_shared.errors import NotFound, TooManyRequests
 
 
 @pytest_asyncio.fixture
@@ -57,3 +59,30 @@ async def test_sessions_do_not_wait_for_each_other_and_few_wait_for_one(database
         await asyncio.gather(*waiting, return_exceptions=True)
     async with sessions.turn("alice", "s"):
         pass
+
+
+async def test_sessions_are_listed_page_after_page_the_last_used_first(database: Database) -> None:
+    sessions = SessionService(database)
+    for name in ("a", "b", "c", "d", "e"):
+        await sessions.append("alice", name, "m", [Said("user", name)])
+    await sessions.append("bob", "f", "m", [Said("user", "f")])
+    whole = [row.id for row in await sessions.page("alice", None, 100)]
+    assert sorted(whole) == ["a", "b", "c", "d", "e"]
+    paged: list[str] = []
+    while page := await sessions.page("alice", paged[-1] if paged else None, 2):
+        paged += [row.id for row in page]
+    assert paged == whole
+    with pytest.raises(NotFound):
+        await sessions.page("alice", "f", 2)
+
+
+async def test_a_session_is_exported_in_three_formats(database: Database) -> None:
+    sessions = SessionService(database)
+    await sessions.append("alice", "s", "m:latest", [Said("user", "Hello <b>"), Said("assistant", "Good *day*")])
+    session, messages = await sessions.get("alice", "s"), await sessions.history("alice", "s")
+    whole = orjson.loads(exported(session, messages, "json"))
+    assert (whole["session_id"], whole["model"], len(whole["messages"])) == ("s", "m:latest", 2)
+    row = exported(session, messages, "jsonl")
+    assert row.count(b"\n") == 1
+    assert orjson.loads(row)["messages"][1] == {"role": "assistant", "content": "Good *day*"}
+    assert "## user\n\nHello <b>\n\n## assistant\n\nGood *day*\n" in exported(session, messages, "markdown").decode()

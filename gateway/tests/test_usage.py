@@ -15,10 +15,10 @@ def test_tokens_are_read_from_both_dialects_and_not_from_an_answers_text() -> No
     spending.set(spent)
     count({"usage": {"total_tokens": 8}})
     count({"done": True, "prompt_eval_count": 5, "eval_count": 2})
-    assert spent.tokens == 15
+    assert (spent.tokens, spent.written) == (15, 2)
     count_tail(b'{"text":"\\"total_tokens\\":900","usage":{"total_tokens": 4}}', pieces=1)
     count_tail(b'{"done":true,"prompt_eval_count":5,"eval_count":2}\n', pieces=1)
-    assert spent.tokens == 26
+    assert (spent.tokens, spent.written) == (26, 4)
 
 
 def test_a_stream_that_was_left_costs_its_pieces() -> None:

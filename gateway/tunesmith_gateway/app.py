@@ -10,6 +10,9 @@ from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from tunesmith_gateway.authentication import Authenticate
+from tunesmith_gateway.backends.table import BackendTable
+from tunesmith_gateway.batches.admission import Admission
 from tunesmith_gateway.batches.answering import LineAnswerer
 from tunesmith_gateway.batches.checking import InputChecker
 from tunesmith_gateway.batches.repository import BatchRepository
@@ -31,6 +34,7 @@ from tunesmith_gateway.endpoints import (
     plain_chat,
     plain_documents,
     plain_models,
+    plain_sessions,
     plain_training,
     unattended,
 )
@@ -40,9 +44,10 @@ from tunesmith_gateway.idempotent_routes import IdempotentRoutes
 from tunesmith_gateway.keys import KeyService
 from tunesmith_gateway.limits import GenerationQueue, Limiter, Limits
 from tunesmith_gateway.models import ModelService
+from tunesmith_gateway.plain_paths import PlainPaths
 from tunesmith_gateway.sessions import SessionService
 from tunesmith_gateway.settings import GatewaySettings
-from tunesmith_gateway.upstream import Upstream
+from tunesmith_gateway.upstream import Timeouts, Upstream
 from tunesmith_shared.app import create_service
 from tunesmith_shared.auth import service_headers
 from tunesmith_shared.database import Database
@@ -57,6 +62,7 @@ _ENDPOINTS = (
     forwarded,
     ollama,
     plain_chat,
+    plain_sessions,
     plain_models,
     plain_documents,
     plain_training,
@@ -70,18 +76,15 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         database = Database(settings.database_url)
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=settings.connect_timeout, sock_read=settings.first_byte_timeout
-        )
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
+        async with _session() as session:
             app.state.services = _services(settings, database, session)
             key = settings.api_key.get_secret_value()
             await app.state.services.idempotency.mark_interrupted()
             await app.state.services.keys.ensure_administrator(key, settings.api_key_file)
             runner = _batch_runner(app.state.services)
             app.state.batches = BatchService(BatchRepository(database), app.state.services.files, runner)
-            async with runner.running():
+            backends = app.state.services.backends
+            async with backends.watched(settings.backend_check_seconds), runner.running():
                 yield
         await database.close()
 
@@ -92,11 +95,14 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         [module.router for module in _ENDPOINTS],
         checks={
             "database": lambda app: app.state.services.database.check(),
-            "model server": lambda app: app.state.services.ollama.check("/api/version"),
+            "model server": lambda app: app.state.services.backends.check(),
             "rag-service": lambda app: app.state.services.rag.check("/health"),
             "finetune-worker": lambda app: app.state.services.worker.check("/health"),
         },
+        details={row.title: partial(_check_backend, row.name) for row in settings.backends},
         middleware=[
+            Middleware(Authenticate),
+            Middleware(PlainPaths),
             Middleware(BodyLimit, limit=settings.body_limit_mb * _MIB, upload_limit=settings.upload_limit_mb * _MIB),
             Middleware(IdempotentRoutes),
         ],
@@ -105,13 +111,29 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     return app
 
 
+async def _check_backend(name: str, app: FastAPI) -> None:
+    await app.state.services.backends.named(name).check()
+
+
+def _session() -> aiohttp.ClientSession:
+    """Return the one pool of connections: without cookies, since its requests are of many people, and uncompressed."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"accept-encoding": "identity"},
+        auto_decompress=False,
+    )
+
+
 def _services(settings: GatewaySettings, database: Database, session: aiohttp.ClientSession) -> Services:
     shown = {"authorization": service_headers(settings, "")["authorization"]}
-    backend = Upstream("model server", settings.ollama_host, session, {})
-    rag = Upstream("rag-service", settings.rag_url, session, shown)
-    worker = Upstream("finetune-worker", settings.worker_url, session, shown)
+    # What these answer may be silent for long: the events of a training between two steps.
+    patience = Timeouts(settings.connect_timeout, settings.first_byte_timeout, settings.first_byte_timeout)
+    rag = Upstream("rag-service", settings.rag_url, session, shown, patience)
+    worker = Upstream("finetune-worker", settings.worker_url, session, shown, patience)
+    backends = BackendTable.of(settings, session)
     files = FileService(database, FileStore(settings.files_path), settings.upload_limit_mb * _MIB)
-    models = ModelService(database, backend)
+    models = ModelService(database, backends)
     documents = DocumentService(rag, files)
     sessions = SessionService(database)
     queue = GenerationQueue(settings.running_generations, settings.waiting_generations)
@@ -128,8 +150,8 @@ def _services(settings: GatewaySettings, database: Database, session: aiohttp.Cl
         limiter=Limiter(limits),
         queue=queue,
         sessions=sessions,
-        chat=ChatService(backend, models, sessions, documents),
-        ollama=backend,
+        chat=ChatService(backends, models, sessions, documents),
+        backends=backends,
         rag=rag,
         worker=worker,
     )
@@ -141,6 +163,7 @@ def _batch_runner(services: Services) -> BatchRunner:
         f"gateway-{settings.instance}",
         repository,
         InputChecker(repository, services.files, services.models, settings.body_limit_mb * _MIB),
+        Admission(services.keys, services.limiter, services.queue),
         LineAnswerer(partial(unattended.answer, services)),
         ResultWriter(repository, FileStore(settings.files_path)),
         settings.batch_concurrency,

@@ -22,12 +22,16 @@ class BodyLimit:
         headers = dict(scope["headers"])
         multipart = headers.get(b"content-type", b"").startswith(b"multipart/")
         limit = self._upload_limit if multipart else self._limit
-        error = TooLarge(f"The request is larger than the limit of {limit // 2**20} MiB.")
-        declared = headers.get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > limit:
-            await JSONResponse(openai_body(error), status_code=error.status)(scope, receive, send)
+        declared = headers.get(b"content-length", b"")
+        if declared.isdigit() and int(declared) <= limit:  # the server takes no more than what is declared
+            await self.app(scope, receive, send)
             return
-        received = 0
+        error = TooLarge(f"The request is larger than the limit of {limit // 2**20} MiB.")
+        refusal = JSONResponse(openai_body(error), status_code=error.status)
+        if declared:
+            await refusal(scope, receive, send)
+            return
+        received, answered = 0, False
 
         async def counted() -> Message:
             nonlocal received
@@ -37,4 +41,13 @@ class BodyLimit:
                 raise error
             return message
 
-        await self.app(scope, counted, send)
+        async def send_or_refuse(message: Message) -> None:
+            """Say that the body was too large where the framework would say that it could not be parsed."""
+            nonlocal answered
+            if received <= limit:
+                await send(message)
+            elif not answered:
+                answered = True
+                await refusal(scope, receive, send)
+
+        await self.app(scope, counted, send_or_refuse)

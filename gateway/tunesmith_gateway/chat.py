@@ -1,23 +1,25 @@
 """One turn of a chat: history and document excerpts around a question, the model's answer, citations, and the record.
 
 The plain routes generate over Ollama's native API, which knows every option of llama.cpp; the OpenAI routes use
-`prepare`, `cite` and `remember` around a relay to Ollama's `/v1`.
+`prepare`, `cite` and `remember` around a relay to the backend's `/v1`.
 """
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 import orjson
 
-from tunesmith_gateway.citations import Chunk, Citation, cite
+from tunesmith_gateway.answers import Answer
+from tunesmith_gateway.backends.table import BackendTable
+from tunesmith_gateway.citations import Citation, cite
 from tunesmith_gateway.context import ContextFitter, Prompt, shares
 from tunesmith_gateway.documents import DocumentService, Retrieval
+from tunesmith_gateway.grounding import NOT_IN_THE_DOCUMENTS, Grounder, Grounding, Wanted
 from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.prompts import grounded
 from tunesmith_gateway.sessions import Said, SessionService
-from tunesmith_gateway.upstream import Upstream, answered_error, connection_error
+from tunesmith_gateway.upstream import Outgoing, answered_error
 from tunesmith_gateway.usage import count
 from tunesmith_shared.errors import BadRequest, TunesmithError, UpstreamFailed
 from tunesmith_shared.tables import Message
@@ -45,13 +47,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Turn:
-    """A question that is ready for the model: history, excerpts, and how many old messages did not fit."""
+    """A question that is ready for the model: history, how many old messages did not fit, and what the answer is to
+    stand on; None when no documents are named.
+    """
 
     question: Question
     prompt: Prompt
     history: list[Message]
     omitted: int
-    chunks: list[Chunk]
+    grounding: Grounding | None
 
     @property
     def messages(self) -> list[Json]:
@@ -63,9 +67,16 @@ class Turn:
         """The model that answers."""
         return self.question.model
 
+    @property
+    def refused(self) -> bool:
+        """Whether documents are named and nothing in them answers: then the model is not asked."""
+        return self.grounding is not None and self.grounding.refused
+
     def cite(self, answer: str) -> list[Citation]:
         """Return the pages that `answer` rests on."""
-        return cite(text_of(self.question.messages[-1]), answer, self.chunks) if self.chunks else []
+        if self.grounding is None or self.refused:
+            return []
+        return cite(text_of(self.question.messages[-1]), answer, self.grounding.chunks)
 
 
 @dataclass(frozen=True)
@@ -90,30 +101,41 @@ class ChatService:
     """Turns: what goes before the model, and what follows."""
 
     def __init__(
-        self, ollama: Upstream, models: ModelService, sessions: SessionService, documents: DocumentService
+        self, backends: BackendTable, models: ModelService, sessions: SessionService, documents: DocumentService
     ) -> None:
-        self._ollama = ollama
-        self._fitter = ContextFitter(ollama)
+        self._backends = backends
+        self._fitter = ContextFitter(backends)
         self._models = models
         self._sessions = sessions
-        self._documents = documents
+        self._grounder = Grounder(documents, self._fitter)
 
     async def prepare(self, question: Question) -> Turn:
         """Load the session's history, as much as fits, and find excerpts.
 
-        Raises `NotFound` for documents that are not there.
+        Excerpts come before history: the worst of them give way when they do not fit by themselves, then the oldest
+        messages. Raises `NotFound` for documents that are not there.
         """
         lead, rest = _split_system(question.messages)
-        chunks: list[Chunk] = []
-        if question.documents or question.vector_store_ids:
-            chunks = await self._find(question)
-            rest = [*rest[:-1], {**rest[-1], "content": grounded(text_of(rest[-1]), chunks)}]
-        prompt = Prompt(question.owner, question.model, lead, rest, question.room, question.num_ctx)
+
+        def prompt(content: str | None) -> Prompt:
+            asked = rest if content is None else [*rest[:-1], {**rest[-1], "content": content}]
+            return Prompt(question.owner, question.model, lead, asked, question.room, question.num_ctx)
+
+        if not (question.documents or question.vector_store_ids):
+            return await self._with_history(question, prompt(None), None)
+        text = text_of(rest[-1])
+        grounding = await self._grounder.find(_wanted(question), text)
+        if grounding.refused:
+            return Turn(question, prompt(None), [], 0, grounding)
+        grounding = await self._grounder.fit(grounding, lambda chunks: prompt(grounded(text, chunks)))
+        return await self._with_history(question, prompt(grounded(text, grounding.chunks)), grounding)
+
+    async def _with_history(self, question: Question, prompt: Prompt, grounding: Grounding | None) -> Turn:
         if question.session_id is None:
-            return Turn(question, prompt, [], 0, chunks)
+            return Turn(question, prompt, [], 0, grounding)
         history = await self._sessions.history(question.owner, question.session_id)
         kept = await self._fitter.fit(prompt, history)
-        return Turn(question, prompt, kept, len(history) - len(kept), chunks)
+        return Turn(question, prompt, kept, len(history) - len(kept), grounding)
 
     async def remember(self, turn: Turn, answer: Generated) -> None:
         """Store the user's words and the answer in the turn's session, when it has one."""
@@ -130,8 +152,12 @@ class ChatService:
         """Yield the answer's pieces as the model makes them, and at the end the whole `Generated`.
 
         The request to the model ends when the iterator is closed. Nothing is cut: a prompt that does not fit the
-        model's context raises `BadRequest`.
+        model's context raises `BadRequest`. A refused turn gives its fixed answer without the model.
         """
+        if turn.refused:
+            yield NOT_IN_THE_DOCUMENTS
+            yield Generated(NOT_IN_THE_DOCUMENTS, 0, 0)
+            return
         body = {
             "model": turn.model,
             "messages": turn.messages,
@@ -140,42 +166,25 @@ class ChatService:
             "truncate": False,
         }
         pieces: list[str] = []
-        try:
-            async with self._ollama.session.post(
-                f"{self._ollama.url}/api/chat",
-                data=orjson.dumps(body),
-                headers={**self._ollama.for_owner(turn.question.owner), "content-type": "application/json"},
-            ) as answer:
-                if answer.status >= 400:
-                    raise await self._refused(turn, answer)
-                async for line in answer.content:
-                    part = _part(line)
-                    if piece := part["message"]["content"]:
-                        pieces.append(piece)
-                        yield piece
-                    if part["done"]:
-                        count(part)
-                        yield Generated("".join(pieces), part.get("prompt_eval_count", 0), part.get("eval_count", 0))
-                        return
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise connection_error("model server", error) from error
+        route = self._backends.route(turn.model)
+        with await route.send(Outgoing("POST", "/api/chat", turn.question.owner, body=body)) as answer:
+            if answer.status >= 400:
+                raise await self._refused(turn, route.name, answer)
+            while line := await answer.line():
+                part = _part(line)
+                if piece := part["message"]["content"]:
+                    pieces.append(piece)
+                    yield piece
+                if part["done"]:
+                    count(part)
+                    yield Generated("".join(pieces), part.get("prompt_eval_count", 0), part.get("eval_count", 0))
+                    return
         raise UpstreamFailed("The model's process ended before the answer was whole. Send the request again.")
 
-    async def _refused(self, turn: Turn, answer: aiohttp.ClientResponse) -> TunesmithError:
+    async def _refused(self, turn: Turn, name: str, answer: Answer) -> TunesmithError:
         if answer.status == 404:
             return await self._models.unknown(turn.question.owner, turn.model)
-        return answered_error("model server", answer.status, await answer.read(), answer.headers.get("retry-after"))
-
-    async def _find(self, question: Question) -> list[Chunk]:
-        asked, how = text_of(question.messages[-1]), question.retrieval
-        if how is None:
-            raise ValueError("a question about documents needs a retrieval")
-        chunks: list[Chunk] = []
-        if question.documents:
-            chunks += await self._documents.search_model(question.owner, question.model, question.documents, asked, how)
-        for store in question.vector_store_ids:
-            chunks += await self._documents.search(question.owner, store, asked, how)
-        return chunks[: how.k] if len(question.vector_store_ids) < 2 else _best(chunks, how.k)
+        return answered_error(name, answer.status, await answer.read(), answer.headers.get("retry-after"))
 
 
 def text_of(message: Json) -> str:
@@ -189,8 +198,10 @@ def text_of(message: Json) -> str:
     return "\n".join(parts)
 
 
-def _best(chunks: list[Chunk], k: int) -> list[Chunk]:
-    return sorted(chunks, key=lambda chunk: -chunk.score)[:k]
+def _wanted(question: Question) -> Wanted:
+    if question.retrieval is None:
+        raise ValueError("a question about documents needs a retrieval")
+    return Wanted(question.owner, question.model, question.documents, question.vector_store_ids, question.retrieval)
 
 
 def _split_system(messages: list[Json]) -> tuple[list[Json], list[Json]]:

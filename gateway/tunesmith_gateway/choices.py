@@ -1,4 +1,4 @@
-"""Several choices of one request (`n`), which Ollama does not offer: as many generations at once, put together.
+"""Several choices of one request (`n`), where a backend does not offer them: as many generations at once, put together.
 
 The prompt is the same in all of them, so a server that keeps prompts computes it once. A request with a seed gives
 choice i the seed + i, which makes the choices differ and can be repeated.
@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.sse import DONE, event, read_events
-from tunesmith_gateway.upstream import Upstream
+from tunesmith_gateway.upstream import Target
 from tunesmith_shared.errors import TunesmithError, openai_body
 
 Json = dict[str, Any]
@@ -26,9 +26,9 @@ Result = TypeVar("Result")
 class Choices(Response):
     """The answer to a request for `count` choices, whole or as one stream in which each chunk names its choice."""
 
-    def __init__(self, upstream: Upstream, owner: str, path: str, body: Json, count: int) -> None:
+    def __init__(self, target: Target, owner: str, path: str, body: Json, count: int) -> None:
         super().__init__()
-        self._upstream = upstream
+        self._target = target
         self._owner = owner
         self._path = path
         self._bodies = numbered(body, count)
@@ -43,7 +43,7 @@ class Choices(Response):
         await response(scope, receive, send)
 
     async def _whole(self) -> Json:
-        calls = [self._upstream.call("POST", self._path, owner=self._owner, body=body) for body in self._bodies]
+        calls = [self._target.call("POST", self._path, owner=self._owner, body=body) for body in self._bodies]
         return merged(await together(calls))
 
     async def _streamed(self) -> AsyncIterator[bytes]:
@@ -68,7 +68,7 @@ class Choices(Response):
 
     async def _read(self, index: int, queue: "asyncio.Queue[bytes | TunesmithError | None]") -> None:
         """Put the chunks of one generation into the queue, each choice under its own index, and None at the end."""
-        events = read_events(self._upstream, self._path, self._owner, self._bodies[index])
+        events = read_events(self._target, self._path, self._owner, self._bodies[index])
         try:
             async with aclosing(events) as parts:
                 async for part in parts:

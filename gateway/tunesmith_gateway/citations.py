@@ -61,7 +61,19 @@ def cite(question: str, answer: str, chunks: Sequence[Chunk]) -> list[Citation]:
         if support >= NEAR_THE_BEST * scored[0][0] and (chunk.file_id, chunk.page) not in citations:
             quote = max(_sentences(chunk.text), key=words.support)
             citations[chunk.file_id, chunk.page] = Citation(chunk.file_id, chunk.filename, chunk.page, quote, index)
-    return list(citations.values())
+    return checked(list(citations.values()), chunks)
+
+
+def checked(citations: Sequence[Citation], chunks: Sequence[Chunk]) -> list[Citation]:
+    """Return the citations whose quote stands, word for word, in the chunk that they name."""
+    return [
+        citation
+        for citation in citations
+        if 0 <= citation.index < len(chunks)
+        and (chunks[citation.index].file_id, chunks[citation.index].page) == (citation.file_id, citation.page)
+        and citation.quote
+        and citation.quote in chunks[citation.index].text
+    ]
 
 
 @dataclass(frozen=True)

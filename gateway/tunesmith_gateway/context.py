@@ -11,8 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith_gateway.models import canonical
-from tunesmith_gateway.upstream import Upstream
+from tunesmith_gateway.backends.table import BackendTable
 from tunesmith_gateway.usage import spending
 from tunesmith_shared.errors import BadRequest
 from tunesmith_shared.tables import Message
@@ -57,8 +56,8 @@ class _Counted:
 class ContextFitter:
     """Leaves out the oldest messages until a prompt fits."""
 
-    def __init__(self, ollama: Upstream) -> None:
-        self._ollama = ollama
+    def __init__(self, backends: BackendTable) -> None:
+        self._backends = backends
 
     async def fit(self, prompt: Prompt, history: list[Message]) -> list[Message]:
         """Return the newest messages of `history` that fit beside `prompt` with room for the answer.
@@ -66,12 +65,12 @@ class ContextFitter:
         Nothing else is left out: a prompt that is too long by itself is for the model server to refuse.
         """
         kept = history
-        context = prompt.num_ctx or (await self._loaded_context(prompt) if history else None)
+        context = prompt.num_ctx or (await self._context(prompt) if history else None)
         while kept:
             if context is not None and _at_most(prompt, kept) + _room(prompt, context) <= context:
                 return kept
             counted = await self._count(prompt, kept)
-            context = counted.context or context or await self._loaded_context(prompt)
+            context = counted.context or context or await self._context(prompt)
             if context is None:  # an Ollama that does not tell it: what it takes, fits
                 if counted.fits:
                     return kept
@@ -84,6 +83,17 @@ class ContextFitter:
             kept = without_oldest(kept, excess)
         return kept
 
+    async def fits(self, prompt: Prompt) -> bool:
+        """Say whether `prompt` fits without any history, with room for the answer."""
+        context = prompt.num_ctx or await self._context(prompt)
+        if context is not None and _at_most(prompt, []) + _room(prompt, context) <= context:
+            return True
+        counted = await self._count(prompt, [])
+        context = counted.context or context or await self._context(prompt)
+        if context is None or counted.tokens is None:
+            return counted.fits
+        return counted.fits and counted.tokens + _room(prompt, context) <= context
+
     async def _count(self, prompt: Prompt, history: list[Message]) -> _Counted:
         options = {"num_predict": 1} | ({"num_ctx": prompt.num_ctx} if prompt.num_ctx else {})
         body = {
@@ -95,7 +105,7 @@ class ContextFitter:
         }
         paused = spending.set(None)  # the turn that follows pays for these tokens
         try:
-            answer = await self._ollama.call("POST", "/api/chat", owner=prompt.owner, body=body)
+            answer = await self._backends.route(prompt.model).call("POST", "/api/chat", owner=prompt.owner, body=body)
         except BadRequest as error:
             numbers = _REFUSAL.search(error.message)
             if numbers is None and "context" not in error.message:
@@ -105,11 +115,9 @@ class ContextFitter:
             spending.reset(paused)
         return _Counted(True, answer.get("prompt_eval_count"), None)
 
-    async def _loaded_context(self, prompt: Prompt) -> int | None:
-        """Return the context with which the model is loaded, in tokens; None when it is not, or nobody says."""
-        loaded = (await self._ollama.call("GET", "/api/ps", owner=prompt.owner))["models"]
-        lengths = [model.get("context_length") for model in loaded if canonical(model["name"]) == prompt.model]
-        return int(lengths[0]) if lengths and lengths[0] else None
+    async def _context(self, prompt: Prompt) -> int | None:
+        """Return the context with which the model runs, in tokens; None when it does not, or nobody says."""
+        return await self._backends.route(prompt.model).context()
 
 
 def without_oldest(history: list[Message], excess: int) -> list[Message]:

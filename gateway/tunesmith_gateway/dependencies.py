@@ -7,20 +7,23 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
+from tunesmith_gateway.authentication import caller_of
+from tunesmith_gateway.backends.table import BackendTable
 from tunesmith_gateway.chat import ChatService
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import DocumentService
 from tunesmith_gateway.files import FileService
 from tunesmith_gateway.idempotency import IdempotencyService
-from tunesmith_gateway.keys import Caller, KeyService, bearer
+from tunesmith_gateway.keys import Caller, KeyService
 from tunesmith_gateway.limits import GenerationQueue, Limiter
+from tunesmith_gateway.measures import Measure
 from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.sessions import SessionService
 from tunesmith_gateway.settings import GatewaySettings
 from tunesmith_gateway.upstream import Upstream
 from tunesmith_gateway.usage import spending
 from tunesmith_shared.database import Database
-from tunesmith_shared.errors import Forbidden, Unauthorized
+from tunesmith_shared.errors import Forbidden
 
 
 @dataclass(frozen=True)
@@ -38,48 +41,50 @@ class Services:
     queue: GenerationQueue
     sessions: SessionService
     chat: ChatService
-    ollama: Upstream
+    backends: BackendTable
     rag: Upstream
     worker: Upstream
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:  # async: another function would be called in a thread
     return cast(Services, request.app.state.services)
 
 
 GatewayServices = Annotated[Services, Depends(_services)]
 
 
-async def _caller(request: Request, services: GatewayServices) -> Caller:
-    secret = bearer(request.headers.get("authorization", ""))
-    if not secret:
-        raise Unauthorized("An API key is needed: send it as 'Authorization: Bearer <key>'.")
-    caller = await services.keys.verify(secret)
-    services.limiter.count_request(caller.key_id, caller.limits)
+def permitted(request: Request, scopes: frozenset[str]) -> Caller:
+    """Return who sent a request. Raises `Forbidden` when the key has none of `scopes`."""
+    caller = caller_of(request.scope)
+    if caller.scopes.isdisjoint(scopes):
+        needed = " or ".join(f"'{scope}'" for scope in sorted(scopes - {"admin"}) or ["admin"])
+        raise Forbidden(f"This needs an API key with the scope {needed}.", code="missing_scope")
     return caller
 
 
 def require(*scopes: str) -> object:
     """Return a dependency that gives the caller, or refuses a key that has neither one of `scopes` nor `admin`."""
+    accepted = frozenset((*scopes, "admin"))
 
-    async def check(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
-        if caller.scopes.isdisjoint((*scopes, "admin")):
-            needed = " or ".join(f"'{scope}'" for scope in scopes)
-            raise Forbidden(f"This needs an API key with the scope {needed}.", code="missing_scope")
-        return caller
+    async def check(request: Request) -> Caller:
+        return permitted(request, accepted)
 
     return Depends(check)
 
 
-_Chatter = require("chat")
+_CHAT = frozenset(("chat", "admin"))
+_HELD = "tunesmith.held"
 
 
-async def _generating(
-    request: Request, services: GatewayServices, caller: Annotated[Caller, _Chatter]
-) -> AsyncIterator[Caller]:
-    """Give the caller a place among the running generations, until the answer is sent."""
+async def _generating(request: Request) -> AsyncIterator[Caller]:
+    """Give the caller a place among the running generations, until the answer is sent.
+
+    One dependency, not a chain of them: the framework's way from one to the next costs more than what they do.
+    """
+    caller = permitted(request, _CHAT)
+    services: Services = request.app.state.services
     services.queue.refuse_when_full()  # before a body is read that nobody has room for
-    spent = services.limiter.begin(caller.key_id, caller.limits)
+    spent, measure = services.limiter.begin(caller.key_id, caller.limits), Measure()
     spending.set(spent)
     try:
         if services.queue.would_wait:
@@ -87,23 +92,25 @@ async def _generating(
             await while_connected(request, services.queue.enter())
         else:
             await services.queue.enter()
+        measure.begins()
         try:
             yield caller
         finally:
+            measure.ended(request.scope, spent)
             services.queue.leave()
+            if _HELD in request.scope:
+                await request.scope[_HELD].aclose()
     finally:
         services.limiter.end(caller.key_id, spent)
 
 
-async def _held() -> AsyncIterator[AsyncExitStack]:
-    async with AsyncExitStack() as stack:
-        yield stack
+def held(request: Request) -> AsyncExitStack:
+    """Return what the handler of a generation holds until its answer is sent, also when that is a stream."""
+    stack: AsyncExitStack = request.scope.setdefault(_HELD, AsyncExitStack())
+    return stack
 
 
-Held = Annotated[AsyncExitStack, Depends(_held)]
-"""What a handler holds until its answer is sent, also when that is a stream."""
-
-Chatter = Annotated[Caller, _Chatter]
+Chatter = Annotated[Caller, require("chat")]
 Generator = Annotated[Caller, Depends(_generating)]
 Reader = Annotated[Caller, require("documents")]
 Trainer = Annotated[Caller, require("train")]

@@ -1,30 +1,56 @@
-"""Documents on the gateway's side: a model's documents by name, and searching for chunks to answer from.
+"""Documents on the gateway's side: documents by name, and searching for chunks to answer from.
 
-The rag-service keeps vector stores and their documents; here a model's name becomes its store, and a document's name
-its file.
+The rag-service keeps vector stores and their documents; here a shelf, which is a model's name or a vector store that
+any model may use, becomes a store, and a document's name its file.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import UploadFile
 
 from tunesmith_gateway.citations import Chunk
-from tunesmith_gateway.files import FileService
+from tunesmith_gateway.files import FileService, checked_filename
 from tunesmith_gateway.upstream import Upstream
 from tunesmith_shared.errors import BadRequest, NotFound
+from tunesmith_shared.tracing import span
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
+class Shelf:
+    """Where documents are: with `model`, or in the vector store `store` that any model may use; one of the two."""
+
+    model: str = ""
+    store: str = ""
+
+
+@dataclass(frozen=True)
 class Retrieval:
-    """How to search: `k` chunks, and whether the model writes more versions of the question (`queries` in all)."""
+    """How to search: `k` chunks, and how many versions of the question in all (`rewrite_model` writes the others).
+
+    `rerank` is whether candidates are put in a better order, `threshold` the evidence to ask for, None the service's.
+    """
 
     k: int
     queries: int
     rewrite_model: str | None = None
+    rerank: bool = True
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """The chunks of one vector store that answer a question, best first; whether they are worth answering from, and
+    how likely that is, from 0 to 1; and what did not go as asked.
+    """
+
+    chunks: list[Chunk]
+    sufficient: bool = False
+    evidence: float = 0.0
+    notes: list[str] = field(default_factory=list)
 
 
 class DocumentService:
@@ -34,14 +60,17 @@ class DocumentService:
         self._rag = rag
         self._files = files
 
-    async def import_document(self, owner: str, model: str, upload: UploadFile, wait: float) -> Json:
-        """Ingest an upload for `model` and wait up to `wait` seconds for it.
+    async def import_document(self, owner: str, shelf: Shelf, upload: UploadFile, wait: float) -> Json:
+        """Ingest an upload for `shelf` and wait up to `wait` seconds for it.
 
         Returns the document, `completed` or still `in_progress`. Raises `BadRequest` with the reason when it cannot be
-        read; nothing of it is kept then.
+        read, and `NotFound` for a vector store that is not there; nothing of it is kept then.
         """
+        if shelf.store:
+            store = await self._rag.call("GET", f"/v1/vector_stores/{shelf.store}", owner=owner)
+        else:
+            store = await self._rag.call("PUT", f"/model_stores/{shelf.model}", owner=owner)
         row = await self._files.create(owner, upload, "assistants")
-        store = await self._rag.call("PUT", f"/model_stores/{model}", owner=owner)
         documents = f"/v1/vector_stores/{store['id']}/files"
         document = await self._rag.call("POST", documents, owner=owner, body={"file_id": row.id})
         if document["id"] != row.id:  # the same bytes are a document here already
@@ -52,58 +81,58 @@ class DocumentService:
             await self._rag.call("DELETE", place, owner=owner)
             await self._files.delete(owner, document["id"])
             raise BadRequest(f"{row.filename}: {document['last_error']['message']}", param="file", code="invalid_file")
-        return shown(document, model)
+        return shown(document, shelf)
 
-    async def of_model(self, owner: str, model: str) -> list[Json]:
-        """Return the documents of `model`; none when it has no store."""
-        store = await self._store(owner, model)
+    async def on_shelf(self, owner: str, shelf: Shelf) -> list[Json]:
+        """Return the documents of `shelf`; none when the model has no store."""
+        store = await self._store(owner, shelf)
         if store is None:
             return []
-        return [shown(document, model) for document in await self._documents(owner, store)]
+        return [shown(document, shelf) for document in await self._documents(owner, store)]
 
-    async def delete(self, owner: str, model: str, name: str) -> list[str]:
+    async def delete(self, owner: str, shelf: Shelf, name: str) -> list[str]:
         """Remove the document of this name (or file id) and return the ids of its files. Raises `NotFound`."""
-        store = await self._store(owner, model)
+        checked_filename(name)
+        store = await self._store(owner, shelf)
         documents = await self._documents(owner, store) if store else []
         named = [document for document in documents if name in (document["filename"], document["id"])]
         if not named or store is None:
-            raise _no_document(name, model, [document["filename"] for document in documents])
+            raise _no_document(name, shelf, [document["filename"] for document in documents])
         return [await self._remove(owner, store, document) for document in named]
 
-    async def delete_all(self, owner: str, model: str) -> list[str]:
-        """Remove all documents of `model` and return the ids of their files."""
-        store = await self._store(owner, model)
+    async def delete_all(self, owner: str, shelf: Shelf) -> list[str]:
+        """Remove all documents of `shelf` and return the ids of their files."""
+        store = await self._store(owner, shelf)
         if store is None:
             return []
         return [await self._remove(owner, store, document) for document in await self._documents(owner, store)]
 
-    async def search_model(
-        self, owner: str, model: str, names: list[str], question: str, how: Retrieval
-    ) -> list[Chunk]:
-        """Return the chunks of the named documents of `model` that answer `question`, best first."""
-        store = await self._store(owner, model)
+    async def search_model(self, owner: str, model: str, names: list[str], question: str, how: Retrieval) -> Found:
+        """Return the chunks of the named documents of `model` that answer `question`."""
+        for name in names:
+            checked_filename(name)
+        shelf = Shelf(model)
+        store = await self._store(owner, shelf)
         documents = await self._documents(owner, store) if store else []
         wanted = set()
         for name in names:
             ids = {document["id"] for document in documents if name in (document["filename"], document["id"])}
             if not ids:
-                raise _no_document(name, model, [document["filename"] for document in documents])
+                raise _no_document(name, shelf, [document["filename"] for document in documents])
             wanted |= ids
         if store is None:
-            return []
+            return Found([])
         return await self.search(owner, store, question, how, wanted)
 
     async def search(
         self, owner: str, store: str, question: str, how: Retrieval, file_ids: set[str] | None = None
-    ) -> list[Chunk]:
-        """Return the chunks of a vector store that answer `question`, best first; of `file_ids` only, when given."""
-        body: Json = {"query": question, "max_num_results": how.k, "rewrite_query": how.queries > 1}
-        if how.queries > 1:
-            body["rewrite_model"] = how.rewrite_model
-        if file_ids:
-            body["filters"] = {"type": "in", "key": "file_id", "value": sorted(file_ids)}
-        page = await self._rag.call("POST", f"/v1/vector_stores/{store}/search", owner=owner, body=body)
-        return [
+    ) -> Found:
+        """Return the chunks of a vector store that answer `question`; of `file_ids` only, when given."""
+        body = _search_body(question, how, file_ids)
+        with span("retrieval", {"tunesmith.chunks_wanted": how.k, "tunesmith.queries": how.queries}) as searched:
+            page = await self._rag.call("POST", f"/v1/vector_stores/{store}/search", owner=owner, body=body)
+            searched.set_attribute("tunesmith.chunks_found", len(page["data"]))
+        chunks = [
             Chunk(
                 file_id=found["file_id"],
                 filename=found["filename"],
@@ -113,10 +142,16 @@ class DocumentService:
             )
             for found in page["data"]
         ]
+        evidence = page["evidence"]
+        if evidence is None:  # a threshold of 0: whatever is found is good enough
+            return Found(chunks, bool(chunks), 1.0, page["notes"])
+        return Found(chunks, bool(chunks) and evidence["sufficient"], evidence["score"], page["notes"])
 
-    async def _store(self, owner: str, model: str) -> str | None:
+    async def _store(self, owner: str, shelf: Shelf) -> str | None:
+        if shelf.store:
+            return str((await self._rag.call("GET", f"/v1/vector_stores/{shelf.store}", owner=owner))["id"])
         try:
-            return str((await self._rag.call("GET", f"/model_stores/{model}", owner=owner))["id"])
+            return str((await self._rag.call("GET", f"/model_stores/{shelf.model}", owner=owner))["id"])
         except NotFound:
             return None
 
@@ -137,12 +172,29 @@ class DocumentService:
         return str(document["id"])
 
 
-def shown(document: Json, model: str) -> Json:
+def _search_body(question: str, how: Retrieval, file_ids: set[str] | None) -> Json:
+    body: Json = {
+        "query": question,
+        "max_num_results": how.k,
+        "merge_neighbours": True,
+        "rewrite_query": how.queries > 1,
+        "ranking_options": {"ranker": "auto" if how.rerank else "none"},
+    }
+    if how.queries > 1:
+        body |= {"rewrite_model": how.rewrite_model, "rewrite_count": how.queries - 1}
+    if how.threshold is not None:
+        body["evidence_threshold"] = how.threshold
+    if file_ids:
+        body["filters"] = {"type": "in", "key": "file_id", "value": sorted(file_ids)}
+    return body
+
+
+def shown(document: Json, shelf: Shelf) -> Json:
     """Return a document as the plain routes show it."""
     return {
         "documentName": document["filename"],
         "file_id": document["id"],
-        "modelName": model,
+        **named(shelf),
         "status": document["status"],
         "bytes": document["usage_bytes"],
         "progress": document.get("progress", {}),
@@ -151,6 +203,13 @@ def shown(document: Json, model: str) -> Json:
     }
 
 
-def _no_document(name: str, model: str, there: list[str]) -> NotFound:
+def named(shelf: Shelf) -> Json:
+    """Return how the plain routes name a shelf."""
+    return {"vectorStoreId": shelf.store} if shelf.store else {"modelName": shelf.model}
+
+
+def _no_document(name: str, shelf: Shelf, there: list[str]) -> NotFound:
     listed = ", ".join(sorted(set(there))) or "none; import one with POST /importDocument"
-    return NotFound(f"{model} has no document '{name}'. Its documents: {listed}.", param="documents")
+    return NotFound(
+        f"{shelf.model or shelf.store} has no document '{name}'. Its documents: {listed}.", param="documents"
+    )

@@ -3,7 +3,7 @@
 The first request takes the key in the database and its body is hashed while the handler reads it, so an upload is
 neither held nor read twice. A successful answer is kept for a day; a refusal gives the key back, since nothing was
 made. A request that broke off, or whose gateway died, may have made something: its key stays taken, and the answer
-says so.
+says so; except where the service behind knows the keys too, and answers a second request with what the first one made.
 """
 
 import hashlib
@@ -81,6 +81,16 @@ class IdempotencyService:
         except IntegrityError:
             return await self._earlier(owner, key)
         return None
+
+    async def take_over(self, owner: str, key: str) -> bool:
+        """Take the key of a request that broke off, for its repetition; gives False when no such request had it."""
+        broken = (*_named(owner, key), IdempotentRequest.interrupted.is_(True))
+        values = {"holder": self._holder, "interrupted": False}
+        async with self._database.session() as session:
+            result = await session.execute(
+                update(IdempotentRequest).where(*broken).values(values).returning(IdempotentRequest.key)
+            )
+            return result.first() is not None
 
     async def keep(self, owner: str, key: str, answer: KeptAnswer) -> None:
         """Store the answer of the request that took `key`."""

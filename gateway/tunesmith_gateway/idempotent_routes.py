@@ -11,15 +11,19 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tunesmith_gateway.authentication import caller_of
 from tunesmith_gateway.dependencies import Services
 from tunesmith_gateway.idempotency import IdempotencyService, KeptAnswer, RequestDigest
-from tunesmith_gateway.keys import bearer
 from tunesmith_shared.errors import BadRequest, Conflict, TunesmithError, render
 
 _CREATING = re.compile(
-    r"/v1/(files|batches|fine_tuning/jobs|vector_stores|vector_stores/[^/]+/(files|file_batches))"
-    r"|/(createModel|importDocument|fine_tune_model)"
+    r"/v1/(files|batches|api_keys|fine_tuning/jobs|vector_stores|vector_stores/[^/]+/(files|file_batches))"
+    r"|/api/(create|copy|pull|blobs/[^/]+)|/(createModel|importDocument|fine_tune_model)"
 )
+_SECRET = re.compile(rb'"secret":"[^"]*"')  # of a new API key: shown once, and kept hashed alone
+_KNOWS_KEYS = ("/v1/fine_tuning/jobs",)
+"""The routes whose service makes one thing a key, however often it is asked."""
+
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
 _UNCERTAIN = (500, 502, 504)  # something may have been made before it broke off
 _REPLAYED = "idempotency-replayed"
@@ -37,8 +41,8 @@ class IdempotentRoutes:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        key, secret = headers.get("idempotency-key"), bearer(headers.get("authorization", ""))
-        if key is None or not secret:
+        key = headers.get("idempotency-key")
+        if key is None:
             await self.app(scope, receive, send)
             return
         services: Services = scope["app"].state.services
@@ -46,9 +50,10 @@ class IdempotentRoutes:
         try:
             if not _KEY.fullmatch(key):
                 raise BadRequest("An Idempotency-Key has 1 to 255 visible characters.", param="Idempotency-Key")
-            owner = (await services.keys.verify(secret)).owner
+            owner = caller_of(scope).owner
             digest = RequestDigest("POST", scope["path"], headers.get("content-type", ""))
-            response = await self._earlier(store, owner, key, digest, receive)
+            known = scope["path"] in _KNOWS_KEYS and await store.take_over(owner, key)
+            response = None if known else await self._earlier(store, owner, key, digest, receive)
         except TunesmithError as error:
             status, body, extra = render(error, scope["path"])
             response = JSONResponse(body, status_code=status, headers=extra)
@@ -132,5 +137,6 @@ class _First:
         if not 200 <= self._status < 300 or not self._read:
             await self._store.give_back(self._owner, self._key)
             return
-        answer = KeptAnswer(self._digest.result(), self._status, self._content_type, self._answer.decode())
+        body = _SECRET.sub(b'"secret":""', self._answer).decode()
+        answer = KeptAnswer(self._digest.result(), self._status, self._content_type, body)
         await self._store.keep(self._owner, self._key, answer)

@@ -30,6 +30,7 @@ _ALIVE = (
 _KNOWN = select(ApiKey.id, ApiKey.owner, ApiKey.scopes, ApiKey.limits, ApiKey.secret_sha256).where(
     ApiKey.secret_sha256 == bindparam("wanted"), *_ALIVE
 )
+_LIMITS = select(ApiKey.limits).where(ApiKey.id == bindparam("key_id"))
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,11 @@ class KeyService:
         if key is None or not hmac.compare_digest(key.secret_sha256, wanted):
             raise Unauthorized("This API key is unknown, expired or revoked.")
         return Caller(key.id, key.owner, frozenset(key.scopes), key.limits)
+
+    async def limits(self, key_id: str | None) -> dict[str, int]:
+        """Return a key's own limits, of a revoked one, too; none for a key that is not known."""
+        found = await self._database.glance(_LIMITS, {"key_id": key_id})
+        return dict(found.limits) if found is not None else {}
 
     async def page(self, owner: str | None, after: str | None, limit: int) -> list[ApiKey]:
         """Return up to `limit` keys of `owner` (of everybody when None), newest first, beginning after `after`."""

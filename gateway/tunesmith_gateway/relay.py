@@ -6,20 +6,21 @@ the client an error event, where it would otherwise see silence.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-import aiohttp
 import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tunesmith_gateway.upstream import Upstream, answered_error, connection_error
+from tunesmith_gateway.answers import Answer
+from tunesmith_gateway.upstream import Outgoing, Target, answered_error
 from tunesmith_gateway.usage import HiddenUsage, count_tail
 from tunesmith_shared.errors import TunesmithError, UpstreamFailed, render
 
 _PASSED = ("content-type", "retry-after", "content-disposition")
 _TAIL = 4096
+_CUT = "The model's process ended before the answer was whole. Send the request again."
 
 
 @dataclass(frozen=True)
@@ -39,40 +40,31 @@ NDJSON = Generation("application/x-ndjson", b'"done":true', b"", b"\n")
 
 
 class Relay(Response):
-    """An ASGI response that is fetched from `upstream` while it is sent.
+    """An ASGI response that is fetched from `target` while it is sent.
 
-    `body` is the request's body: bytes, or an iterator for uploads that must not be held in memory. An answer with an
-    error status is given to `on_error`, which returns what the client is told. `generation` is named for answers that
-    may be a stream of tokens.
+    An answer with an error status is given to `on_error`, which returns what the client is told. `generation` is named
+    for answers that may be a stream of tokens.
     """
 
     def __init__(
         self,
-        upstream: Upstream,
-        method: str,
-        path: str,
+        target: Target,
+        request: Outgoing,
         *,
-        headers: Mapping[str, str],
-        body: bytes | AsyncIterator[bytes] | None = None,
-        params: Mapping[str, str] | None = None,
         on_error: Callable[[TunesmithError], Awaitable[TunesmithError]] | None = None,
         generation: Generation | None = None,
     ) -> None:
         super().__init__()
-        self._upstream = upstream
-        self._method = method
-        self._path = path
-        self._request_headers = headers
-        self._content = body
-        self._params = params
+        self._target = target
+        self._request = request
         self._on_error = on_error
         self._generation = generation
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Fetch and send, until the answer ends or the client leaves."""
-        work = asyncio.ensure_future(self._transfer(scope, send))
+        work = asyncio.create_task(self._transfer(scope, send))
         # An upload's body is still being read by `work`; only then nobody else may call `receive`.
-        watch = asyncio.ensure_future(_disconnected(receive) if not self._uploads else asyncio.Event().wait())
+        watch = asyncio.create_task(_disconnected(receive) if not self._uploads else _forever())
         try:
             await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -85,57 +77,64 @@ class Relay(Response):
 
     @property
     def _uploads(self) -> bool:
-        return self._content is not None and not isinstance(self._content, bytes)
+        return self._request.content is not None and not isinstance(self._request.content, bytes)
 
     async def _transfer(self, scope: Scope, send: Send) -> None:
-        started = False
         try:
-            async with self._upstream.session.request(
-                self._method,
-                self._upstream.url + self._path,
-                data=self._content,
-                params=self._params,
-                headers=self._request_headers,
-                allow_redirects=False,
-            ) as answer:
-                if answer.status >= 400 and self._on_error is not None:
-                    await self._refuse(answer)
-                headers = [(name.encode(), answer.headers[name].encode()) for name in _PASSED if name in answer.headers]
-                await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-                started = True
-                await self._stream(answer, scope, send)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            if started:
-                raise
-            raise connection_error(self._upstream.name, error) from error
+            answer = await self._target.send(self._request)
+        except TunesmithError as error:
+            raise await self._explained(error) from error.__cause__
+        with answer:
+            if answer.status >= 400 and self._on_error is not None:
+                content = await answer.read()
+                wait = answer.headers.get("retry-after")
+                raise await self._explained(answered_error(self._target.name, answer.status, content, wait))
+            headers = [(name.encode(), answer.headers[name].encode()) for name in _PASSED if name in answer.headers]
+            if self._generation is not None and answer.content_type == "application/json":
+                await self._whole(answer, headers, send)
+                return
+            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+            await self._stream(answer, scope, send)
 
-    async def _stream(self, answer: aiohttp.ClientResponse, scope: Scope, send: Send) -> None:
+    async def _whole(self, answer: Answer, headers: list[tuple[bytes, bytes]], send: Send) -> None:
+        """Send an answer that is no stream in one piece, with its length: fewer system calls on both sides."""
+        content = await answer.read()
+        count_tail(content[-_TAIL:], 0)
+        headers.append((b"content-length", b"%d" % len(content)))
+        await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
+
+    async def _explained(self, error: TunesmithError) -> TunesmithError:
+        return await self._on_error(error) if self._on_error else error
+
+    async def _stream(self, answer: Answer, scope: Scope, send: Send) -> None:
         """Send the answer's body as it comes; say so when a stream of tokens ends without its end mark."""
         generation = self._generation if answer.status < 400 else None
         if generation and answer.content_type != generation.content_type:
             generation = None
         rewrite = generation.rewrite() if generation and generation.rewrite else None
         tail, pieces = b"", 0
+        failure: TunesmithError = UpstreamFailed(_CUT)
         try:
-            async for content in answer.content.iter_any():
+            while content := await answer.piece():
                 tail = (tail + content)[-_TAIL:]
                 pieces += content.count(generation.after) if generation else 0
                 chunk = rewrite.pass_on(content) if rewrite else content
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except (aiohttp.ClientError, TimeoutError):
+        except TunesmithError as error:
             if generation is None:
                 raise
+            failure = error
         finally:
             count_tail(tail, pieces)
         whole = generation is None or generation.end_mark in tail
-        ending = b"" if whole or generation is None else error_event(generation, scope["path"])
+        ending = b"" if whole or generation is None else error_event(generation, scope["path"], failure)
         ending = (rewrite.ending() if rewrite else b"") + ending
         await send({"type": "http.response.body", "body": ending, "more_body": False})
 
-    async def _refuse(self, answer: aiohttp.ClientResponse) -> None:
-        content = await answer.read()
-        error = answered_error(self._upstream.name, answer.status, content, answer.headers.get("retry-after"))
-        raise await self._on_error(error) if self._on_error else error
+
+async def _forever() -> None:
+    await asyncio.Event().wait()
 
 
 async def _disconnected(receive: Receive) -> None:
@@ -143,8 +142,7 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-def error_event(generation: Generation, path: str) -> bytes:
-    """Return the event that tells a client inside a stream that the model stopped before its answer was whole."""
-    error = UpstreamFailed("The model's process ended before the answer was whole. Send the request again.")
+def error_event(generation: Generation, path: str, error: TunesmithError) -> bytes:
+    """Return the event that tells a client inside a stream that its answer is not whole."""
     _, body, _ = render(error, path)
     return generation.before + orjson.dumps(body) + generation.after

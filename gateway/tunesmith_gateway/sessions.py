@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import and_, delete, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tunesmith_shared.clock import now
@@ -99,11 +99,18 @@ class SessionService:
                 for position, one in enumerate(said, 0 if last is None else last + 1)
             )
 
-    async def recent(self, owner: str) -> list[Session]:
-        """Return the owner's sessions, the last used first."""
+    async def page(self, owner: str, after: str | None, limit: int) -> list[Session]:
+        """Return up to `limit` sessions, the last used first, beginning after the session `after`.
+
+        Raises `NotFound` for an `after` that is not there.
+        """
         query = select(Session).where(Session.owner == owner).order_by(Session.updated_at.desc(), Session.id)
+        if after is not None:
+            last = await self.get(owner, after)
+            older = Session.updated_at < last.updated_at
+            query = query.where(or_(older, and_(Session.updated_at == last.updated_at, Session.id > last.id)))
         async with self._database.session() as session:
-            return list(await session.scalars(query))
+            return list(await session.scalars(query.limit(limit)))
 
     async def get(self, owner: str, session_id: str) -> Session:
         """Return one session. Raises `NotFound`."""
@@ -128,7 +135,7 @@ def checked_session_id(session_id: str | None) -> str:
     """Return a usable session id: the given one, or a new one. Raises `BadRequest` for one that is no name."""
     if session_id is None:
         return new_id("session")
-    if not _ID.fullmatch(session_id):
+    if not isinstance(session_id, str) or not _ID.fullmatch(session_id):
         raise BadRequest(
             "A session id has up to 128 letters, digits, '.', '_' and '-', and starts with a letter or digit.",
             param="session_id",

@@ -3,10 +3,9 @@
 from collections.abc import AsyncGenerator
 from typing import Any
 
-import aiohttp
 import orjson
 
-from tunesmith_gateway.upstream import Upstream, answered_error, connection_error
+from tunesmith_gateway.upstream import Outgoing, Target, answered_error
 from tunesmith_gateway.usage import count
 from tunesmith_shared.errors import UpstreamFailed
 
@@ -21,29 +20,24 @@ def event(data: bytes) -> bytes:
 
 
 async def read_events(
-    upstream: Upstream, path: str, owner: str, body: Json, usage: Json | None = None
+    target: Target, path: str, owner: str, body: Json, usage: Json | None = None
 ) -> AsyncGenerator[bytes]:
-    """Yield the data of each event that `upstream` answers with, until its end mark.
+    """Yield the data of each event that `target` answers with, until its end mark.
 
     The tokens are always asked for, counted and put into `usage`; the event that names them is kept from clients that
     did not ask.
     Raises the answer's error, and `UpstreamFailed` when the stream ends without its mark.
     """
-    headers = {**upstream.for_owner(owner), "content-type": "application/json"}
-    content = orjson.dumps(asking_for_usage(body))
-    try:
-        async with upstream.session.post(upstream.url + path, data=content, headers=headers) as answer:
-            if answer.status >= 400:
-                refusal = await answer.read()
-                raise answered_error(upstream.name, answer.status, refusal, answer.headers.get("retry-after"))
-            async for line in answer.content:
-                data = line.strip().removeprefix(b"data:").strip()
-                if data == DONE:
-                    return
-                if data and line.startswith(b"data:") and (b'"usage"' not in data or _shown(data, body, usage)):
-                    yield data
-    except (aiohttp.ClientError, TimeoutError) as error:
-        raise connection_error(upstream.name, error) from error
+    with await target.send(Outgoing("POST", path, owner, body=asking_for_usage(body))) as answer:
+        if answer.status >= 400:
+            refusal = await answer.read()
+            raise answered_error(target.name, answer.status, refusal, answer.headers.get("retry-after"))
+        while line := await answer.line():
+            data = line.strip().removeprefix(b"data:").strip()
+            if data == DONE:
+                return
+            if data and line.startswith(b"data:") and (b'"usage"' not in data or _shown(data, body, usage)):
+                yield data
     raise UpstreamFailed("The model's process ended before the answer was whole. Send the request again.")
 
 

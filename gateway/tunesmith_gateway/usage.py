@@ -12,16 +12,20 @@ from typing import Any
 Json = dict[str, Any]
 
 # A quote inside a JSON string has a backslash before it, so an answer's text cannot match.
-_COUNT = re.compile(rb'"(total_tokens|prompt_eval_count|eval_count)":\s*(\d+)')
+_COUNT = re.compile(rb'"(total_tokens|completion_tokens|prompt_eval_count|eval_count)":\s*(\d+)')
 _NO_CHOICES = re.compile(rb'"choices":\s*\[\]')
 
 
 @dataclass
 class Spending:
-    """The tokens that one request's generations took. `metered` says whether a limit depends on them."""
+    """The tokens that one request's generations took, and those of them that they wrote.
+
+    `metered` says whether a limit depends on them.
+    """
 
     metered: bool
     tokens: int = 0
+    written: int = 0
 
 
 spending: ContextVar[Spending | None] = ContextVar("spending", default=None)
@@ -41,8 +45,11 @@ def count(answer: object) -> None:
     usage = answer.get("usage")
     if isinstance(usage, dict):
         current.tokens += int(usage.get("total_tokens") or 0)
+        current.written += int(usage.get("completion_tokens") or 0)
     else:
-        current.tokens += int(answer.get("prompt_eval_count") or 0) + int(answer.get("eval_count") or 0)
+        written = int(answer.get("eval_count") or 0)
+        current.tokens += int(answer.get("prompt_eval_count") or 0) + written
+        current.written += written
 
 
 def count_tail(tail: bytes, pieces: int) -> None:
@@ -51,11 +58,12 @@ def count_tail(tail: bytes, pieces: int) -> None:
     A stream that its client left names none: each of its `pieces` is a token then.
     """
     current = spending.get()
-    if current is None or not current.metered:
+    if current is None:
         return
     last = {name: int(number) for name, number in _COUNT.findall(tail)}
     native = last.get(b"prompt_eval_count", 0) + last.get(b"eval_count", 0)
     current.tokens += last.get(b"total_tokens", native if last else pieces)
+    current.written += last.get(b"completion_tokens", last.get(b"eval_count", 0) if last else pieces)
 
 
 class HiddenUsage:
@@ -69,6 +77,8 @@ class HiddenUsage:
 
     def pass_on(self, chunk: bytes) -> bytes:
         """Return what of the stream so far may be sent."""
+        if not self._rest and chunk.endswith(b"\n\n") and b'"usage"' not in chunk:
+            return chunk  # nearly always: whole events, and none that names tokens
         *events, self._rest = (self._rest + chunk).split(b"\n\n")
         return b"".join(event + b"\n\n" for event in events if not _NO_CHOICES.search(event))
 

@@ -115,3 +115,8 @@ async def test_stores_from_before_are_given_words_and_leftovers_are_removed(tmp_
         await legs.repair()  # in step: nothing to do
         assert connection.execute("PRAGMA data_version").fetchone() == before
     legs.close()
+
+
+def test_function_words_are_not_searched_unless_there_are_no_others() -> None:
+    assert match_expression("How often is the rain gauge calibrated?") == '"often" OR "rain" OR "gauge" OR "calibrated"'
+    assert match_expression("Who is who?") == '"who" OR "is"'

@@ -93,8 +93,11 @@ def test_a_deleted_document_that_waits_for_a_model_gives_its_place_to_the_next(
         file_id = rag.upload(FERRY, "ferry.pdf")
         url = f"/v1/vector_stores/{waiting}/files"
         client.post(url, json={"file_id": file_id}).raise_for_status()
-        progress = lambda: client.get(f"{url}/{file_id}").json()["progress"]  # noqa: E731 - said once
-        wait_until(lambda: progress()["pages_done"] == 1, 60, "it is read and waits for its model")
+
+        def is_read() -> bool:
+            return bool(client.get(f"{url}/{file_id}").json()["progress"]["pages_done"] == 1)
+
+        wait_until(is_read, 60, "it is read and waits for its model")
         other = client.post("/v1/vector_stores", json={}).json()["id"]
         next_one = rag.upload(NOTES, "cats.md")
         client.post(f"/v1/vector_stores/{other}/files", json={"file_id": next_one}).raise_for_status()

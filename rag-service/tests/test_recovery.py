@@ -101,10 +101,19 @@ def test_an_ingestion_that_takes_the_service_down_again_and_again_is_given_up(sl
         store = client.post("/v1/vector_stores", json={"embedding_model": "nosuch"}).json()["id"]
         file_id = slow.upload(OLD, "lighthouses.pdf")
         client.post(f"/v1/vector_stores/{store}/files", json={"file_id": file_id})
-        wait_until(lambda: show(client, store, file_id)["progress"]["pages_done"] == 1, 300, "the page is read")
-    service.kill()
-    slow.platform.durable("rag", "UPDATE workflow_status SET recovery_attempts = 4")  # as after three more kills
-    service.start()
+        done = "SELECT count(*) FROM operation_outputs WHERE workflow_uuid = :workflow"
+        workflow = f"ingest-{file_id}"
+        wait_until(lambda: slow.platform.durable("rag", done, workflow=workflow) == [(1,)], 300, "the page is read")
+    taken_up = "SELECT recovery_attempts FROM workflow_status WHERE workflow_uuid = :workflow AND status = 'PENDING'"
+    for death in range(1, 4):
+        service.kill()
+        service.start()
+        if death < 3:
+            wait_until(
+                lambda: slow.platform.durable("rag", taken_up, workflow=workflow) == [(death + 2,)],  # noqa: B023
+                300,
+                "the ingestion is taken up again",
+            )
     with slow.client() as client:
         ended = show(client, store, file_id, wait=60)
     assert ended["status"] == "failed"

@@ -13,8 +13,11 @@ from tunesmith_rag.embed import OllamaEmbedder, Vector
 from tunesmith_rag.index import Chunk, ChunkIndex, Filter, Hit, Matrix
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
-from tunesmith_rag.retrieve import Question, Retriever, Weights
+from tunesmith_rag.ranking import Question, Weights
+from tunesmith_rag.rerank import Candidate, FusedOrder, RerankFailed, WordsAndMeaning
+from tunesmith_rag.retrieve import Defaults, Retriever
 from tunesmith_rag.rewrite import Rewriter, Versions
+from tunesmith_rag.versions import Wording
 from tunesmith_shared.database import Database
 from tunesmith_shared.tables import Document, VectorStore
 from tunesmith_shared.testing import Platform
@@ -48,7 +51,7 @@ class CountingEmbedder(OllamaEmbedder):
 class KnownRewriter(Rewriter):
     """Writes what a small model writes now and then: two good versions, and one that means something else."""
 
-    async def versions(self, question: str, model: str) -> Versions:  # noqa: ARG002 - always the same
+    async def versions(self, question: str, model: str, count: int | None = None) -> Versions:  # noqa: ARG002 - fixed
         return Versions(["At what time does the ferry depart?", "When does the ferry go?", "How are cats fed?"])
 
 
@@ -87,7 +90,8 @@ async def bench(engine_platform: Platform, database_url: str, tmp_path: Path) ->
     async with database.session() as session:
         await session.merge(STORE)
     legs = Legs(index, LexicalIndex(tmp_path / "lexical"))
-    retriever = Retriever(database, legs, embedder, rewriter, patience=60, closest=0.6)
+    wording = Wording(embedder, rewriter, patience=60, closest=0.6)
+    retriever = Retriever(database, legs, wording, Defaults(WordsAndMeaning(), 0.3, 0.2))
     yield Bench(database, index, legs, embedder, retriever)
     await rewriter.close()
     await embedder.close()
@@ -159,3 +163,44 @@ async def test_filters_choose_the_same_chunks_by_meaning_and_by_words(bench: Ben
         dense = (await bench.index.search(STORE.id, np.array([[1.0, 0.0]], np.float32), 50, where))[0]
         lexical = (await bench.legs.lexical.search(STORE.id, ["ferry"], 50, where))[0]
         assert {hit.chunk.id for hit in dense} == {hit.chunk.id for hit in lexical} != set(), where
+
+
+class BrokenReranker(FusedOrder):
+    """Fails as an endpoint that is gone."""
+
+    name = "endpoint"
+
+    async def score(self, question: str, candidates: Sequence[Candidate]) -> list[float]:  # noqa: ARG002 - fails
+        raise RerankFailed("The chunks were not reranked: gone.")
+
+
+async def test_a_reranker_that_fails_leaves_the_fused_order_and_a_note(bench: Bench) -> None:
+    await bench.add("ferry", "completed", [TEXT, "Cats eat fish.", "The ferry is blue."])
+    wording = Wording(bench.embedder, KnownRewriter("http://127.0.0.1:9", 3, 5), patience=60, closest=0.6)
+    broken = Retriever(bench.database, bench.legs, wording, Defaults(BrokenReranker(), 0.0, 0.2))
+    found = await broken.search(STORE, Question(["When does the ferry leave?"], 3))
+    plain = await bench.retriever.search(STORE, Question(["When does the ferry leave?"], 3, rerank=False, diversity=0))
+    assert found.notes == ["The chunks were not reranked: gone."]
+    assert found.stages.reranker == "none"
+    assert [result.chunk.id for result in found.data] == [result.chunk.id for result in plain.data]
+
+
+async def test_words_put_the_chunk_with_the_code_first_and_the_stages_show_why(bench: Bench) -> None:
+    await bench.add("codes", "completed", [f"Part 88-{number} fits the pump of the series." for number in range(30)])
+    found = await bench.retriever.search(STORE, Question(["pump part 88-17"], 3))
+    assert found.data[0].chunk.index == 17
+    assert found.stages.reranker == "words"
+    best = found.stages.reranked[0]
+    assert (best.chunk.index, best.coverage) == (17, 1.0)
+    assert best.relevance > found.stages.reranked[1].relevance
+    assert len(found.stages.fused) == len(found.stages.reranked) == len(found.stages.diverse) == 20
+
+
+async def test_evidence_tells_an_answer_from_a_question_about_something_else(bench: Bench) -> None:
+    await bench.add("ferry", "completed", [TEXT, "Cats eat fish.", "The harbour is deep.", "Bread is sold on deck."])
+    known = await bench.retriever.search(STORE, Question(["When does the ferry to Borkum leave?"], 3))
+    other = await bench.retriever.search(STORE, Question(["Who won the world cup in football?"], 3))
+    skipped = await bench.retriever.search(STORE, Question(["When?"], 3, rerank=False, threshold=0.0))
+    assert known.evidence is not None and known.evidence.sufficient
+    assert other.evidence is not None and other.evidence.score < known.evidence.score
+    assert skipped.evidence is None

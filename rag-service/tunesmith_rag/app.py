@@ -17,11 +17,13 @@ from tunesmith_rag.embed_onnx import OnnxEmbedder
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.repository import Documents
+from tunesmith_rag.rerank import FusedOrder, RerankEndpoint, Reranker, WordsAndMeaning
 from tunesmith_rag.resources import Resources
-from tunesmith_rag.retrieve import Retriever
+from tunesmith_rag.retrieve import Defaults, Retriever
 from tunesmith_rag.rewrite import Rewriter
 from tunesmith_rag.service import VectorStores
 from tunesmith_rag.settings import RagSettings
+from tunesmith_rag.versions import Wording
 from tunesmith_shared import durable
 from tunesmith_shared.app import create_service
 from tunesmith_shared.database import Database
@@ -57,19 +59,25 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         rewriter = Rewriter(settings.ollama_host, settings.rewrite_count, settings.rewrite_seconds)
         stack.push_async_callback(rewriter.close)
         resources = Resources(settings, database, FileStore(settings.files_path), index, embedder)
-        retriever = Retriever(
-            database,
-            index,
-            embedder,
-            rewriter,
-            patience=settings.query_wait_seconds,
-            closest=settings.rewrite_min_similarity,
+        reranker = _reranker(settings)
+        stack.push_async_callback(reranker.close)
+        wording = Wording(
+            embedder, rewriter, patience=settings.query_wait_seconds, closest=settings.rewrite_min_similarity
         )
+        defaults = Defaults(reranker, settings.diversity, settings.evidence_threshold)
+        retriever = Retriever(database, index, wording, defaults)
         app.state.resources = resources
         app.state.vector_stores = VectorStores(resources, retriever)
         app.state.batches = Batches(database, app.state.vector_stores)
         await stack.enter_async_context(_workflows(resources))
         yield
+
+
+def _reranker(settings: RagSettings) -> Reranker:
+    if settings.reranker == "endpoint":
+        key = settings.rerank_api_key.get_secret_value()
+        return RerankEndpoint(settings.rerank_url, settings.rerank_model, key, settings.rerank_seconds)
+    return WordsAndMeaning() if settings.reranker == "words" else FusedOrder()
 
 
 @asynccontextmanager
@@ -87,7 +95,7 @@ async def _workflows(resources: Resources) -> AsyncIterator[None]:
             await watcher
         await runtime.interrupt()
         # In a thread: it waits for threads that wait for this loop.
-        await anyio.to_thread.run_sync(durable.shut_down)
+        await anyio.to_thread.run_sync(durable.shut_down, resources.settings, "rag")
 
 
 async def _inspect(index: Legs, database: Database) -> None:

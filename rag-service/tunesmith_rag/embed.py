@@ -16,6 +16,7 @@ import ollama
 
 from tunesmith_rag.tokens import SPECIAL_TOKENS, TokenCounter, token_counter
 from tunesmith_shared.errors import Unavailable, UpstreamFailed
+from tunesmith_shared.tracing import http_hooks
 
 _logger = logging.getLogger(__name__)
 
@@ -57,8 +58,8 @@ class OllamaEmbedder:
 
     def __init__(self, host: str, max_tokens: int, batch: int = 8) -> None:
         self._batch = batch
-        self._client = ollama.AsyncClient(host=host, timeout=_REQUEST_SECONDS)
-        self._http = httpx.AsyncClient(base_url=host, timeout=_REQUEST_SECONDS)
+        self._client = ollama.AsyncClient(host=host, timeout=_REQUEST_SECONDS, **http_hooks())
+        self._http = httpx.AsyncClient(base_url=host, timeout=_REQUEST_SECONDS, **http_hooks())
         self._max_tokens = max_tokens
         self._models: dict[str, EmbeddingModel] = {}
 

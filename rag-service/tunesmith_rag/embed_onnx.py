@@ -45,6 +45,7 @@ class OnnxEmbedder:
         self._processors = threads or len(os.sched_getaffinity(0))
         self._callers = ThreadPoolExecutor(_CALLERS, thread_name_prefix="embed")
         self._loading: dict[Path, asyncio.Future[_Loaded]] = {}
+        self._models: dict[str, EmbeddingModel] = {}
 
     @staticmethod
     def has(name: str) -> bool:
@@ -52,11 +53,12 @@ class OnnxEmbedder:
         return packaged(name) is not None
 
     async def model(self, name: str, patience: float) -> EmbeddingModel:  # noqa: ARG002 - it is there, or not at all
-        """Describe the model from its configuration."""
-        folder = _folder(name)
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        longest = min(self._max_tokens, int(config["max_position_embeddings"])) - SPECIAL_TOKENS
-        return EmbeddingModel(name, longest, token_counter(name, {}))
+        """Describe the model from its configuration; read once, then remembered."""
+        if name not in self._models:  # reading the vocabulary takes as long as several searches
+            config = json.loads((_folder(name) / "config.json").read_text(encoding="utf-8"))
+            longest = min(self._max_tokens, int(config["max_position_embeddings"])) - SPECIAL_TOKENS
+            self._models[name] = EmbeddingModel(name, longest, token_counter(name, {}))
+        return self._models[name]
 
     async def embed(self, name: str, texts: Sequence[str], patience: float) -> list[Vector]:  # noqa: ARG002 - as above
         """Embed `texts`, those of about the same length together, since every batch is padded to its longest.

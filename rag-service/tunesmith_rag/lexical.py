@@ -20,18 +20,19 @@ from typing import Any, TypeVar
 
 from tunesmith_rag.filters import holds
 from tunesmith_rag.index import DOCUMENT, INDEX, PAGE, Chunk, Filter
+from tunesmith_rag.terms import FUNCTION_WORDS, TOKENIZER, SharedTerms, shared_terms
 from tunesmith_shared.errors import Unavailable
 
 T = TypeVar("T")
 
-_SCHEMA = """
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS documents (id TEXT PRIMARY KEY, facts TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS chunks (
     number INTEGER PRIMARY KEY, document TEXT NOT NULL, position INTEGER NOT NULL, page INTEGER NOT NULL,
     text TEXT NOT NULL, UNIQUE (document, position)
 );
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (
-    text, content = 'chunks', content_rowid = 'number', tokenize = 'porter unicode61 remove_diacritics 2'
+    text, content = 'chunks', content_rowid = 'number', tokenize = '{TOKENIZER}'
 );
 CREATE TRIGGER IF NOT EXISTS chunk_added AFTER INSERT ON chunks BEGIN
     INSERT INTO words (rowid, text) VALUES (new.number, new.text);
@@ -39,11 +40,11 @@ END;
 CREATE TRIGGER IF NOT EXISTS chunk_removed AFTER DELETE ON chunks BEGIN
     INSERT INTO words (words, rowid, text) VALUES ('delete', old.number, old.text);
 END;
-"""
-_RANKED = """
-SELECT chunks.document, chunks.position, chunks.page, chunks.text, documents.facts, -bm25(words) AS score
-FROM words JOIN chunks ON chunks.number = words.rowid JOIN documents ON documents.id = chunks.document
-WHERE words MATCH ? ORDER BY score DESC, chunks.number
+"""  # noqa: S608 - the tokenizer is a constant
+_RANKED = "SELECT rowid, -rank FROM words WHERE words MATCH ? ORDER BY rank"
+_CHUNK = """
+SELECT chunks.document, chunks.position, chunks.page, chunks.text, documents.facts
+FROM chunks JOIN documents ON documents.id = chunks.document WHERE chunks.number = ?
 """
 _SUFFIX = ".sqlite3"
 _THREADS = 4
@@ -110,6 +111,18 @@ class LexicalIndex:
             with self._open(store_id) as connection:
                 query = "SELECT text FROM chunks WHERE document = ? ORDER BY position"
                 return [text for (text,) in connection.execute(query, (document_id,))]
+
+        return await self._run(read)
+
+    async def compare(self, store_id: str, questions: Sequence[str], texts: Sequence[str]) -> SharedTerms:
+        """Say which terms of `questions`, weighed by their rarity in a store, stand in which of `texts`."""
+
+        def read() -> SharedTerms:
+            # Opening a file that is not there would make it, and a store without a file has no words.
+            if not self._path(store_id).exists():
+                return SharedTerms([{} for _ in questions], [0.0 for _ in questions], [set() for _ in texts])
+            with self._open(store_id) as connection:
+                return shared_terms(connection, questions, texts)
 
         return await self._run(read)
 
@@ -213,9 +226,11 @@ def _ranked(connection: sqlite3.Connection, text: str, count: int, where: Filter
     hits: list[WordHit] = []
     if not expression:
         return hits
-    for document, position, page, words, facts, score in connection.execute(_RANKED, (expression,)):
+    # Ranked by number alone: joining all that match would read their texts, and most have only one of the words.
+    for number, score in connection.execute(_RANKED, (expression,)):
         if len(hits) == count:
             break
+        document, position, page, words, facts = connection.execute(_CHUNK, (number,)).fetchone()
         # Checked from the best hit on, and only until there are enough of them.
         own = {DOCUMENT: document, INDEX: position, PAGE: page}
         if where is None or holds(where, {**json.loads(facts), **own}):
@@ -224,6 +239,11 @@ def _ranked(connection: sqlite3.Connection, text: str, count: int, where: Filter
 
 
 def match_expression(text: str) -> str:
-    """Return FTS5's expression for any of the words in `text`, quoted so that none is taken for an operator."""
+    """Return FTS5's expression for any of the words in `text`, quoted so that none is taken for an operator.
+
+    Function words are left out where there are others: nearly every chunk has one, and ranking all of them takes time
+    in proportion to the store.
+    """
     words = list(dict.fromkeys(re.findall(r"[^\W_]+", text.casefold())))
-    return " OR ".join(f'"{word}"' for word in words[:_MOST_WORDS])
+    telling = [word for word in words if word not in FUNCTION_WORDS] or words
+    return " OR ".join(f'"{word}"' for word in telling[:_MOST_WORDS])

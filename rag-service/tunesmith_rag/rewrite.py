@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import httpx
 import ollama
 
+from tunesmith_shared.tracing import http_hooks
+
 _SYSTEM = (
     "You rewrite questions. For each question, write {count} other ways to ask the same question, one on each line. "
     "Never answer the question."
@@ -50,18 +52,22 @@ class Rewriter:
     """Asks a chat model behind Ollama's API, for `seconds` at the most."""
 
     def __init__(self, host: str, count: int, seconds: float) -> None:
-        self._client = ollama.AsyncClient(host=host)
+        self._client = ollama.AsyncClient(host=host, **http_hooks())
         self._count = count
         self._seconds = seconds
 
-    async def versions(self, question: str, model: str) -> Versions:
-        """Return up to `count` other versions of `question`; never raises for what the model or its server does."""
+    async def versions(self, question: str, model: str, count: int | None = None) -> Versions:
+        """Return up to `count` other versions of `question`, by default as many as the rewriter was made for.
+
+        Never raises for what the model or its server does.
+        """
+        count = count or self._count
         try:
             async with asyncio.timeout(self._seconds):
                 written = await self._client.chat(
                     model,
-                    _conversation(question, self._count),
-                    options={"temperature": 0.0, "num_predict": _TOKENS_A_VERSION * self._count},
+                    _conversation(question, count),
+                    options={"temperature": 0.0, "num_predict": _TOKENS_A_VERSION * count},
                 )
         except TimeoutError:
             return Versions(
@@ -69,7 +75,7 @@ class Rewriter:
             )
         except (ollama.ResponseError, httpx.HTTPError, ConnectionError) as error:
             return Versions(note=f"The question was searched as it is: {model} could not rewrite it ({error}).")
-        found = read_versions(written.message.content or "", question)[: self._count]
+        found = read_versions(written.message.content or "", question)[:count]
         return Versions(
             found, None if found else f"The question was searched as it is: {model} wrote no other version of it."
         )

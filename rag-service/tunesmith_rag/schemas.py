@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tunesmith_rag.expiry import expired, expires_at
+from tunesmith_rag.filters import to_condition
 from tunesmith_rag.index import FILTERABLE
+from tunesmith_rag.ranking import Question, Weights
 from tunesmith_shared.tables import Document, FileBatch, VectorStore
 
 Json = dict[str, Any]
@@ -143,17 +145,23 @@ class HybridSearch(Body):
 
 
 class RankingOptions(Body):
-    """`score_threshold` is a cosine similarity; `ranker` is taken for compatibility, there is one way to rank."""
+    """`score_threshold` is a cosine similarity; `ranker` "none" leaves reranking out, the others are the same.
+
+    Extension: `diversity`, what likeness to a better chunk counts against a chunk.
+    """
 
     ranker: Literal["auto", "none", "default-2024-08-21", "default-2024-11-15"] = "auto"
     score_threshold: float = Field(default=0.0, ge=0.0, le=1.0)
+    diversity: float | None = Field(default=None, ge=0.0, le=1.0)
     hybrid_search: HybridSearch = HybridSearch(embedding_weight=1, text_weight=1)
 
 
 class SearchBody(Body):
     """Body of `POST /v1/vector_stores/{id}/search`.
 
-    Extensions: `rewrite_model`, the chat model that rewrites, and `explain`, to be told how the order came about.
+    Extensions: `rewrite_model`, the chat model that rewrites, `rewrite_count`, how many versions it writes,
+    `merge_neighbours`, to get chunks that follow each other as one, `evidence_threshold`, and `explain`, to be told how
+    the order came about.
     """
 
     query: str | list[str]
@@ -162,12 +170,32 @@ class SearchBody(Body):
     ranking_options: RankingOptions = RankingOptions()
     rewrite_query: bool = False
     rewrite_model: str | None = None
+    rewrite_count: int | None = Field(default=None, ge=1, le=8)
+    merge_neighbours: bool = False
+    evidence_threshold: float | None = Field(default=None, ge=0.0, le=1.0)
     explain: bool = False
 
     @property
     def queries(self) -> list[str]:
         """The questions as a list."""
         return [self.query] if isinstance(self.query, str) else self.query
+
+    def question(self, rewrite_model: str) -> Question:
+        """Return what to find; `rewrite_model` rewrites when the body names no other. Raises `BadRequest`."""
+        options, hybrid = self.ranking_options, self.ranking_options.hybrid_search
+        return Question(
+            self.queries,
+            self.max_num_results,
+            to_condition(self.filters) if self.filters else None,
+            options.score_threshold,
+            (self.rewrite_model or rewrite_model) if self.rewrite_query else None,
+            self.rewrite_count,
+            Weights(hybrid.embedding_weight, hybrid.text_weight),
+            options.ranker != "none",
+            options.diversity,
+            self.merge_neighbours,
+            self.evidence_threshold,
+        )
 
     @model_validator(mode="after")
     def _something_to_find(self) -> Self:

@@ -8,10 +8,10 @@ from sqlalchemy.exc import IntegrityError
 
 from tunesmith_rag import jobs
 from tunesmith_rag.expiry import check_usable
-from tunesmith_rag.filters import to_condition
+from tunesmith_rag.ranking import Results
 from tunesmith_rag.repository import Documents, Slice, Stores
 from tunesmith_rag.resources import Resources
-from tunesmith_rag.retrieve import Question, Results, Retriever, Weights
+from tunesmith_rag.retrieve import Retriever
 from tunesmith_rag.schemas import ENDED, AttachFile, Attributed, CreateStore, Reindex, SearchBody, UpdateStore
 from tunesmith_shared.clock import now
 from tunesmith_shared.errors import Conflict, NotFound
@@ -239,21 +239,9 @@ class VectorStores:
         """Find the chunks of a store that answer the questions in `body`."""
         store = await self._store(owner, store_id)
         check_usable(store)
-        options = body.ranking_options
-        model = body.rewrite_model or self._resources.settings.rewrite_model
         async with self._database.session() as session:
             await Stores(session).touch(store.id)
-        return await self._retriever.search(
-            store,
-            Question(
-                body.queries,
-                body.max_num_results,
-                to_condition(body.filters) if body.filters else None,
-                options.score_threshold,
-                model if body.rewrite_query else None,
-                Weights(options.hybrid_search.embedding_weight, options.hybrid_search.text_weight),
-            ),
-        )
+        return await self._retriever.search(store, body.question(self._resources.settings.rewrite_model))
 
     def _new_store(self, owner: str, name: str, model: str | None, embedding_model: str | None) -> VectorStore:
         return VectorStore(

@@ -1,9 +1,9 @@
 """What the rag-service can be told: `TUNESMITH_*` in the environment, or `config.yaml`."""
 
 import shutil
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, SecretStr, model_validator
 
 from tunesmith_shared.settings import ServiceSettings
 
@@ -47,6 +47,24 @@ class RagSettings(ServiceSettings):
         description="A version whose meaning is farther from the question than this is left out.",
     )
 
+    reranker: Literal["none", "words", "endpoint"] = Field(
+        default="words",
+        description="What reorders the best candidates; endpoint is a cross-encoder at rerank_url.",
+    )
+    rerank_url: str = Field(default="", description="A server with /v1/rerank as Jina's (http://host:port).")
+    rerank_model: str = Field(default="", description="The model that the endpoint is asked for.")
+    rerank_api_key: SecretStr = Field(default=SecretStr(""), description="The endpoint's key.")
+    rerank_seconds: float = Field(default=3, gt=0, description="How long it may take; then the fused order stays.")
+    diversity: float = Field(
+        default=0.3, ge=0, le=1, description="What likeness to a better chunk counts against a chunk; 0 is nothing."
+    )
+    evidence_threshold: float = Field(
+        default=0.14,
+        ge=0,
+        le=1,
+        description="The least probability that the chunks found answer the question; below it nothing is answered.",
+    )
+
     parse_seconds: float = Field(
         default=45, gt=0, description="Time to read a document; every finished page adds parse_seconds_per_page."
     )
@@ -72,3 +90,9 @@ class RagSettings(ServiceSettings):
     def tesseract(self) -> str:
         """The path of Tesseract; empty when it is not installed or not wanted."""
         return (shutil.which("tesseract") or "") if self.ocr == "auto" else ""
+
+    @model_validator(mode="after")
+    def _endpoint_has_an_address(self) -> Self:
+        if self.reranker == "endpoint" and not self.rerank_url:
+            raise ValueError("TUNESMITH_RERANKER=endpoint needs TUNESMITH_RERANK_URL, a server with /v1/rerank")
+        return self

@@ -12,24 +12,28 @@ from types import FrameType
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
 
-from tunesmith_shared import __version__, logs
+from tunesmith_shared import __version__, logs, tracing
 from tunesmith_shared.database import failure
 from tunesmith_shared.drain import Drain, OpenRequests
 from tunesmith_shared.errors import BadRequest, TunesmithError, render
 from tunesmith_shared.middleware import Observe
 from tunesmith_shared.settings import ServiceSettings
+from tunesmith_shared.tracing import Trace
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Check = Callable[[FastAPI], Awaitable[object]]
 """Raises (best a `TunesmithError`, whose message is shown) when the dependency cannot be used now."""
 
 CHECK_SECONDS = 5.0
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+"""Of the framework: ours is `tracing`, `/metrics` and the logs."""
 _CLOSE_SECONDS = 2  # for connections whose requests have ended
 
 _logger = logging.getLogger("tunesmith.app")
@@ -42,24 +46,27 @@ def create_service(
     routers: Iterable[APIRouter],
     *,
     checks: Mapping[str, Check],
+    details: Mapping[str, Check] | None = None,
     middleware: Sequence[Middleware] = (),
 ) -> FastAPI:
     """Return an application with `routers`, `/health`, `/metrics`, request ids, logs, and errors in the public shapes.
 
+    Every one of `checks` must succeed for `/health` to be well; `details` are shown beside them and decide nothing.
     `middleware` is the service's own, outermost first; request ids and logs are around it.
     `app.state.settings` holds the settings; `lifespan` puts what it opens on `app.state` too and closes it in order.
     """
-    app = FastAPI(title=title, version=__version__, lifespan=lifespan)
+    app = FastAPI(title=title, version=__version__, lifespan=lifespan, telemetry=_NO_TELEMETRY)
     app.state.settings = settings
     app.state.draining = False
     app.state.open_requests = OpenRequests()
-    app.user_middleware = [Middleware(Observe), Middleware(Drain), *middleware]
+    traced = [Middleware(Trace)] if tracing.configure(settings, title.removeprefix("Tunesmith ")) else []
+    app.user_middleware = [Middleware(Observe), *traced, Middleware(Drain), *middleware]
     app.add_exception_handler(TunesmithError, _show_error)
     app.add_exception_handler(RequestValidationError, _show_validation)
     app.add_exception_handler(HTTPException, _show_http_exception)
     app.add_exception_handler(DBAPIError, _show_database_error)
     app.add_exception_handler(Exception, _show_unexpected)
-    app.include_router(_operations(checks))
+    app.include_router(_operations(checks, details or {}))
     for router in routers:
         app.include_router(router)
     return app
@@ -113,15 +120,16 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _operations(checks: Mapping[str, Check]) -> APIRouter:
+def _operations(checks: Mapping[str, Check], details: Mapping[str, Check]) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/health")
     async def health(request: Request) -> JSONResponse:
         """Say whether this service can serve: 200 when every dependency answers, 503 otherwise or while stopping."""
-        outcomes = await asyncio.gather(*(_run_check(request.app, check) for check in checks.values()))
-        states = dict(zip(checks, outcomes, strict=True))
-        well = all(state == "OK" for state in states.values()) and not request.app.state.draining
+        shown = {**checks, **details}
+        outcomes = await asyncio.gather(*(_run_check(request.app, check) for check in shown.values()))
+        states = dict(zip(shown, outcomes, strict=True))
+        well = all(states[name] == "OK" for name in checks) and not request.app.state.draining
         status = "OK" if well else "STOPPING" if request.app.state.draining else "UNAVAILABLE"
         return JSONResponse({"status": status, "dependencies": states}, status_code=200 if well else 503)
 

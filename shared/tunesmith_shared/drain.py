@@ -78,7 +78,7 @@ class _Answer:
     def __init__(self, send: Send) -> None:
         self.broken_off = False
         self._send = send
-        self._content_type = ""
+        self._headers: list[tuple[bytes, bytes]] = []
         self._started = False
         self._ended = False
         self._last = b"\n"
@@ -87,8 +87,7 @@ class _Answer:
         """Pass a part on."""
         if message["type"] == "http.response.start":
             self._started = True
-            headers = Headers(raw=list(message.get("headers", ())))
-            self._content_type = headers.get("content-type", "").partition(";")[0]
+            self._headers = list(message.get("headers", ()))
         else:
             self._last = message.get("body", b"")[-1:] or self._last
             self._ended = not message.get("more_body", False)
@@ -104,8 +103,9 @@ class _Answer:
             "text/event-stream": (b"" if self._last == b"\n" else b"\n\n") + b"data: " + content + b"\n\n",
             "application/x-ndjson": (b"" if self._last == b"\n" else b"\n") + content + b"\n",
         }
-        if not self._ended and self._content_type in events:
-            await self._send({"type": "http.response.body", "body": events[self._content_type], "more_body": False})
+        content_type = Headers(raw=self._headers).get("content-type", "").partition(";")[0]
+        if not self._ended and content_type in events:
+            await self._send({"type": "http.response.body", "body": events[content_type], "more_body": False})
 
 
 def _stopping() -> Unavailable:

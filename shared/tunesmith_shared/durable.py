@@ -2,7 +2,8 @@
 
 What DBOS would do by itself and we do not want: pickle its values (JSON here), call every process "local" (a stable
 executor id here, so that two services never recover each other's workflows), derive the application version from the
-source (a pinned one here, so that jobs go on after an update), and try a crashing workflow 100 times (three here).
+source (a pinned one here, so that jobs go on after an update), and try a crashing workflow 100 times, clean restarts
+counted (three times the same step here, and clean restarts are none: `interruptions.py`).
 """
 
 import logging
@@ -12,7 +13,9 @@ from typing import Final, TypedDict
 
 from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, run_dbos_database_migrations
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import SQLAlchemyError
 
+from tunesmith_shared.interruptions import MAX_RECOVERY_ATTEMPTS, Interruptions
 from tunesmith_shared.settings import ServiceSettings
 
 APPLICATION_VERSION = "1"
@@ -25,7 +28,7 @@ class WorkflowOptions(TypedDict):
     max_recovery_attempts: int
 
 
-WORKFLOW: Final[WorkflowOptions] = {"max_recovery_attempts": 3}
+WORKFLOW: Final[WorkflowOptions] = {"max_recovery_attempts": MAX_RECOVERY_ATTEMPTS}
 
 SERVICES: Final = ("rag", "worker")
 """The services that run workflows, by the names that they launch with."""
@@ -49,24 +52,45 @@ def launch(settings: ServiceSettings, name: str) -> None:
     `<data_dir>/<name>-dbos.sqlite`, or the schema `dbos_<name>` of the PostgreSQL database.
     """
     logging.getLogger("dbos").setLevel(logging.WARNING)
+    system = _system_database(settings, name)
     config: DBOSConfig = {
         "name": f"tunesmith-{name}",
         "application_version": APPLICATION_VERSION,
-        "executor_id": f"{name}-{settings.instance}",
+        "executor_id": _executor_id(settings, name),
         "serializer": DBOSPortableJSONSerializer(),
         "log_level": "WARNING",
-        **_system_database(settings, name),  # type: ignore[typeddict-item]
+        **system,  # type: ignore[typeddict-item]
     }
+    _interruptions(settings, name).count()
     DBOS(config=config)
     DBOS.launch()
 
 
-def shut_down() -> None:
-    """Stop taking work and close the system database; interrupted workflows go on at the next launch."""
-    DBOS.destroy()
+def shut_down(settings: ServiceSettings, name: str) -> None:
+    """Stop taking work and close the system database; interrupted workflows go on at the next launch, uncounted."""
+    try:
+        _interruptions(settings, name).announce()
+    except SQLAlchemyError:  # the database is away; the restart counts as a crash then
+        logging.getLogger("tunesmith.durable").warning("could not announce the end of %s", name, exc_info=True)
+    finally:
+        DBOS.destroy()
 
 
-def _system_database(settings: ServiceSettings, name: str) -> dict[str, object]:
+def _executor_id(settings: ServiceSettings, name: str) -> str:
+    return f"{name}-{settings.instance}"
+
+
+def _interruptions(settings: ServiceSettings, name: str) -> Interruptions:
+    system = _system_database(settings, name)
+    return Interruptions(
+        settings.database_url,
+        system["system_database_url"],
+        system.get("dbos_system_schema"),
+        _executor_id(settings, name),
+    )
+
+
+def _system_database(settings: ServiceSettings, name: str) -> dict[str, str]:
     url = make_url(settings.database_url)
     if url.get_backend_name() != "sqlite":
         return {"system_database_url": _plain(url), "dbos_system_schema": _schema(name)}

@@ -40,6 +40,8 @@ def configure(level: str, style: str) -> None:
     """Send all logs of this process to standard error at `level`, as `text` or `json`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Json() if style == "json" else _Text())
+    # Not in our lines, and found out for each of them otherwise (docs.python.org/3/howto/logging.html#optimization).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("httpx", "httpcore", "aiosqlite", "asyncio", "chromadb.telemetry", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

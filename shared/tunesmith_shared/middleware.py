@@ -11,10 +11,13 @@ from tunesmith_shared.ids import new_id
 from tunesmith_shared.logs import fields, request_id
 
 REQUEST_ID_HEADER = "x-request-id"
+FIRST_PART = "tunesmith.first_part"
+"""When the first part of a streamed answer was sent (time.perf_counter), in the scope of its request."""
 
 _logger = logging.getLogger("tunesmith.access")
 _requests = Counter("tunesmith_requests", "Requests answered.", ["method", "route", "status"])
 _seconds = Histogram("tunesmith_request_seconds", "Time from a request to the end of its answer.", ["method", "route"])
+_STREAMS = (b"text/event-stream", b"application/x-ndjson")
 _POLLED = ("/health", "/metrics", "/api/version")
 _CLIENT_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
@@ -33,13 +36,17 @@ class Observe:
         shown = next((value for name, value in scope["headers"] if name == REQUEST_ID_HEADER.encode()), b"")
         identifier = shown.decode() if _CLIENT_ID.fullmatch(shown) else new_id("req")
         request_id.set(identifier)
-        status, started = 500, time.perf_counter()
+        status, started, awaited = 500, time.perf_counter(), False
 
         async def send_observed(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
+            nonlocal status, awaited
+            if awaited and message.get("body"):
+                scope[FIRST_PART], awaited = time.perf_counter(), False
+            elif message["type"] == "http.response.start":
+                headers = list(message.get("headers", ()))
+                awaited = any(value.startswith(_STREAMS) for _, value in headers)
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER.encode(), identifier.encode())]
+                message["headers"] = [*headers, (REQUEST_ID_HEADER.encode(), identifier.encode())]
             await send(message)
 
         try:

@@ -62,6 +62,23 @@ class ServiceSettings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+    otel_endpoint: str = Field(
+        default="",
+        validation_alias=_env("TUNESMITH_OTEL_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT", "otel_endpoint"),
+        description="An OpenTelemetry collector over OTLP/HTTP, such as http://collector:4318. Default: no traces.",
+    )
+    otel_headers: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=_env("TUNESMITH_OTEL_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS", "otel_headers"),
+        description="What the collector wants to be shown: name=value,name=value.",
+    )
+    otel_sample_ratio: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        validation_alias=_env("TUNESMITH_OTEL_SAMPLE_RATIO", "OTEL_TRACES_SAMPLER_ARG", "otel_sample_ratio"),
+        description="Which part of the requests that come without a trace is traced.",
+    )
     drain_seconds: float = Field(default=20.0, ge=0, description="How long open requests may go on after SIGTERM.")
 
     @classmethod

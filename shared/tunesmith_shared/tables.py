@@ -192,9 +192,14 @@ class FileBatch(Base):
 
 
 class Job(Base):
-    """A fine-tuning job, as `/v1/fine_tuning/jobs` shows it. `request` is the body it was created with."""
+    """A fine-tuning job, as `/v1/fine_tuning/jobs` shows it. `request` is the body it was created with.
+
+    `run` counts how often it was taken up, by a resume after a pause or a failure; each run is a workflow of its own.
+    `idempotency_key` is that of the request that made it, if it had one.
+    """
 
     __tablename__ = "jobs"
+    __table_args__ = (UniqueConstraint("owner", "idempotency_key"),)
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     owner: Mapped[str] = mapped_column(String(64), index=True)
     model: Mapped[str] = mapped_column(String(256))
@@ -215,6 +220,22 @@ class Job(Base):
     created_at: Mapped[int]
     finished_at: Mapped[int | None]
     estimated_finish: Mapped[int | None]
+    run: Mapped[int] = mapped_column(default=1, server_default=text("1"))
+    idempotency_key: Mapped[str | None] = mapped_column(String(255))
+
+
+class Interruption(Base):
+    """A workflow that was under way when its service ended: how often that was a crash, at `steps_done` finished steps.
+
+    `announced`: the service ended as it should; the next start does not count it.
+    """
+
+    __tablename__ = "interruptions"
+    workflow_id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    executor: Mapped[str] = mapped_column(String(128), index=True)
+    steps_done: Mapped[int]
+    deaths: Mapped[int]
+    announced: Mapped[bool]
 
 
 class JobEvent(Base):
@@ -248,13 +269,14 @@ class Checkpoint(Base):
 class Batch(Base):
     """A file of requests in work, as `/v1/batches` shows it.
 
-    `runner` is the gateway that works on it until `lease_until`; `attempts` counts how often one began since a line
-    was last finished.
+    `key_id` is the API key whose limits its lines count against. `runner` is the gateway that works on it until
+    `lease_until`; `attempts` counts how often one began since a line was last finished.
     """
 
     __tablename__ = "batches"
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     owner: Mapped[str] = mapped_column(String(64), index=True)
+    key_id: Mapped[str | None] = mapped_column(String(64))
     endpoint: Mapped[str] = mapped_column(String(64))
     input_file_id: Mapped[str] = mapped_column(String(64))
     output_file_id: Mapped[str | None] = mapped_column(String(64))

@@ -3,6 +3,7 @@
 A conversation is cut at the points where serving would hand over to the model. The text up to there is exactly the
 prompt that serving renders; the assistant's words after it, up to and with the token that ends its turn, are learnt.
 Each piece is made into tokens by itself, because serving does the same: it never sees a token that spans the border.
+Where serving begins a text with a token of its own (`add_bos_token`), so does training, once.
 """
 
 import json
@@ -21,6 +22,9 @@ from tunesmith_finetune.datasets.problems import Problems, RowProblem
 from tunesmith_finetune.datasets.source import Source
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
+
+WORD_MARK = "\u2581"
+"""How SentencePiece writes the space before a word."""
 
 NOT_LEARNT = -100
 """The label of a token that does not count in the loss (PyTorch's `ignore_index`)."""
@@ -76,6 +80,10 @@ class Encoder:
         self._tokenizer = Tokenizer.from_file(str(base_folder / "tokenizer.json"))
         self._template = ChatTemplate((base_folder / "chat_template.jinja").read_text(), special)
         self._end = special["eos_token"]
+        self._bos = special.get("bos_token", "")
+        self._start = self.tokens(self._bos) if config.get("add_bos_token") else []
+        first = self._tokenizer.encode("a", add_special_tokens=False).tokens
+        self._marks_words = bool(first) and first[0].startswith(WORD_MARK)
 
     def tokens(self, text: str) -> list[int]:
         """Return the ids of `text`, in which special tokens are recognised, and nothing is added."""
@@ -84,40 +92,47 @@ class Encoder:
 
     def encode(self, example: Example) -> EncodedRow:
         """Return the tokens of one example. Raises `RowProblem` when the template refuses the chat."""
-        if example["chosen"] is not None and example["rejected"] is not None:
-            return self._encode_pair(example, example["chosen"], example["rejected"])
-        if (answer := example["chosen"] or example["rejected"]) is not None:
-            return self._encode_answer(example, answer)
-        return self.encode_chat(example)
+        answers = [text for text in (example["chosen"], example["rejected"]) if text is not None]
+        if len(answers) == 2:
+            return self._encode_pair(example)
+        return self._encode_answer(example) if answers else self.encode_chat(example)
 
     def encode_chat(self, example: Example) -> EncodedExample:
         """Return the tokens and labels of a chat or a text. Raises `RowProblem` when the template refuses the chat."""
-        input_ids: list[int] = []
-        labels: list[int] = []
+        input_ids: list[int] = list(self._start)
+        labels: list[int] = [NOT_LEARNT] * len(input_ids)
+        before = ""
         for text, learnt in self.pieces(example):
-            ids = self.tokens(text)
+            ids = self._after(input_ids, before, text)
             input_ids += ids
             labels += ids if learnt else [NOT_LEARNT] * len(ids)
+            before += text
         return EncodedExample(row=example["row"], input_ids=input_ids, labels=labels)
 
-    def _encode_pair(self, example: Example, chosen: str, rejected: str) -> EncodedPair:
-        prompt = example["messages"] or []
-        liked, other = (self._answered(prompt, Message(role="assistant", content=text)) for text in (chosen, rejected))
-        return EncodedPair(
-            row=example["row"],
-            prompt_ids=self.tokens(liked[0]),
-            chosen_ids=self.tokens(liked[1]),
-            rejected_ids=self.tokens(other[1]),
-        )
+    def _encode_pair(self, example: Example) -> EncodedPair:
+        (prompt, _), (liked, _), _, (other, _) = self.pieces(example)
+        prompt_ids = [*self._start, *self._after(self._start, "", prompt)]
+        liked_ids, other_ids = (self._after(prompt_ids, prompt, words) for words in (liked, other))
+        return EncodedPair(row=example["row"], prompt_ids=prompt_ids, chosen_ids=liked_ids, rejected_ids=other_ids)
 
-    def _encode_answer(self, example: Example, answer: str) -> EncodedAnswer:
-        prompt, words = self._answered(example["messages"] or [], Message(role="assistant", content=answer))
-        return EncodedAnswer(
-            row=example["row"],
-            prompt_ids=self.tokens(prompt),
-            completion_ids=self.tokens(words),
-            label=example["chosen"] is not None,
-        )
+    def _encode_answer(self, example: Example) -> EncodedAnswer:
+        (prompt, _), (words, _) = self.pieces(example)
+        prompt_ids = [*self._start, *self._after(self._start, "", prompt)]
+        answer_ids, liked = self._after(prompt_ids, prompt, words), example["chosen"] is not None
+        return EncodedAnswer(row=example["row"], prompt_ids=prompt_ids, completion_ids=answer_ids, label=liked)
+
+    def _after(self, ids: list[int], before: str, text: str) -> list[int]:
+        """Return the ids of `text` after those of the text `before`, as the model is to write them there.
+
+        Vocabularies that mark words by a space before them (SentencePiece) would put one at the start of every piece;
+        of those, the whole text is cut, and what follows `ids` is taken where it begins with them.
+        """
+        if not before:
+            return self.tokens(text.removeprefix(self._bos) if self._start else text)
+        if not self._marks_words:
+            return self.tokens(text)
+        whole = [*self._start, *self._after(self._start, "", before + text)]
+        return whole[len(ids) :] if whole[: len(ids)] == ids else self.tokens(text)
 
     def pieces(self, example: Example) -> Iterator[tuple[str, bool]]:
         """Yield what the model reads of an example, in pieces: text, and whether it is learnt."""
@@ -129,22 +144,24 @@ class Encoder:
             yield from self._turns(example["messages"])
             return
         for answer in answers:
-            prompt, words = self._answered(example["messages"], Message(role="assistant", content=answer))
+            prompt, words, end = self._answered(example["messages"], Message(role="assistant", content=answer))
             yield prompt, False
-            yield words, True
+            yield words + end, True
 
     def _turns(self, messages: list[Message]) -> Iterator[tuple[str, bool]]:
         position = 0
         for index, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            prompt, answer = self._answered(messages[:index], message)
+            prompt, words, end = self._answered(messages[:index], message)
             yield prompt[position:], False
-            yield answer, True
-            position = len(prompt) + len(answer)
+            yield words + (end if index == len(messages) - 1 else ""), True
+            position = len(prompt) + len(words)
 
-    def _answered(self, messages: list[Message], answer: Message) -> tuple[str, str]:
-        """Return the prompt that serving renders for `messages`, and `answer` up to and with the end of its turn."""
+    def _answered(self, messages: list[Message], answer: Message) -> tuple[str, str, str]:
+        """Return the prompt that serving renders for `messages`, `answer` up to and with the end of its turn, and the
+        token that ends the text where the template's turns end with something else.
+        """
         try:
             prompt = self._template.prompt(messages)
             answered = self._template.conversation([*messages, answer])
@@ -153,7 +170,7 @@ class Encoder:
         if not answered.startswith(prompt):
             raise RowProblem("the model's chat template changes earlier messages", "invalid_row")
         words, end, _ = answered[len(prompt) :].rpartition(self._end)
-        return prompt, (f"{words}{end}" if end else f"{answered[len(prompt) :]}{self._end}")
+        return (prompt, f"{words}{end}", "") if end else (prompt, answered[len(prompt) :].rstrip(), self._end)
 
 
 def encode_dataset(

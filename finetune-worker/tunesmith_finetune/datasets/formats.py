@@ -62,6 +62,14 @@ def read_examples(source: Source, method: str, wanted: str = "auto") -> Iterator
         raise source.refuse("it has no rows.", "no_rows")
 
 
+def detect_format(source: Source, method: str, wanted: str) -> Format:
+    """Return the format of a dataset. Raises `BadRequest` when it has no rows, or none that fits."""
+    first = next(read_rows(source), None)
+    if first is None:
+        raise source.refuse("it has no rows.", "no_rows")
+    return choose_format(source, first, method, wanted)
+
+
 def _example(row: int, content: Content) -> Example:
     if isinstance(content, Preference):
         return Example(row=row, messages=content.prompt, text=None, chosen=content.chosen, rejected=content.rejected)

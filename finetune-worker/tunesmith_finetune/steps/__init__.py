@@ -5,8 +5,9 @@ from collections.abc import Awaitable, Callable
 from tunesmith_finetune.pipeline import Pipeline
 from tunesmith_finetune.steps.conversion import convert, merge, quantise
 from tunesmith_finetune.steps.dataset import prepare, validate
-from tunesmith_finetune.steps.finish import publish, report, verify
+from tunesmith_finetune.steps.finish import publish, report
 from tunesmith_finetune.steps.training import train
+from tunesmith_finetune.steps.verification import verify
 from tunesmith_shared.tables import Job
 
 Step = Callable[[Pipeline, Job], Awaitable[None]]

@@ -10,6 +10,7 @@ from tunesmith_finetune.datasets.formats import Example, read_examples
 from tunesmith_finetune.datasets.mixture import Part, sample
 from tunesmith_finetune.datasets.problems import name_rows
 from tunesmith_finetune.pipeline import Pipeline, act
+from tunesmith_finetune.steps.conversion import ensure_base_gguf
 from tunesmith_finetune.whole import write_json, write_json_lines
 from tunesmith_shared.schemas.jobs import Hyperparameters, JobCreate
 from tunesmith_shared.tables import Job
@@ -19,7 +20,6 @@ _PURPOSES = {"train": "train on", "valid": "evaluate on"}
 
 async def validate(pipeline: Pipeline, job: Job) -> None:
     """Read the datasets and keep them as chats. Raises `BadRequest` that names the rows that cannot be used."""
-    await pipeline.jobs.change(job.id, status="validating_files")
     workspace = pipeline.workspace(job)
     async with act(pipeline, job, "validate", "checking the datasets", "checked the datasets") as told:
         counts = dict.fromkeys(_PURPOSES, 0)
@@ -40,10 +40,12 @@ def _keep_examples(part: Part, method: str, seed: int, output: Path) -> int:
 
 async def prepare(pipeline: Pipeline, job: Job) -> None:
     """Make the base model ready, make tokens of the rows, and settle the hyperparameters."""
-    await pipeline.jobs.change(job.id, status="running")
     base = await pipeline.base_model(job)
     async with act(pipeline, job, "base", f"preparing the base model {base.name}", f"prepared {base.name}"):
+        base = await pipeline.bases.fetched(base)
         base_folder = await pipeline.bases.prepare(base)
+    if not base.package:  # what cannot be exported is found before the training, not after it
+        await ensure_base_gguf(pipeline, job, base)
     wanted = hyperparameters.requested(JobCreate.model_validate(job.request["body"]))
     workspace = pipeline.workspace(job)
     rows = await _encode(pipeline, job, await asyncio.to_thread(Encoder, base_folder), wanted, base.context_length)
@@ -54,10 +56,12 @@ async def prepare(pipeline: Pipeline, job: Job) -> None:
         workspace.plan,
         {
             "method": method,
-            "base_model": base.name,
+            "base_model": base.reference,
             "base_folder": str(base_folder),
             "seed": job.seed,
             "threads": pipeline.settings.training_threads,
+            "run_name": job.model_name,
+            "report_to": pipeline.settings.tracker_names,
             "first_prompt": _first_prompt(_read_examples(workspace.examples("train", 0))),
             **planning.training_plan(chosen, size),
         },
@@ -77,7 +81,7 @@ async def prepare(pipeline: Pipeline, job: Job) -> None:
 
 
 async def _encode(
-    pipeline: Pipeline, job: Job, encoder: Encoder, wanted: Hyperparameters, context_length: int
+    pipeline: Pipeline, job: Job, encoder: Encoder, wanted: Hyperparameters, context_length: int | None
 ) -> dict[str, planning.Rows]:
     """Make tokens of all rows and keep them; tell which were cut or left out. Raises `BadRequest`."""
     workspace = pipeline.workspace(job)

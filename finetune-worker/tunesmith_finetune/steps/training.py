@@ -4,7 +4,7 @@ import json
 import sys
 from typing import Any
 
-from tunesmith_finetune.pipeline import Pipeline, act
+from tunesmith_finetune.pipeline import Pipeline, SetAside, act, workflow_id
 from tunesmith_finetune.processes import run_child
 from tunesmith_finetune.steps.dataset import method_with
 from tunesmith_finetune.workspace import read_json
@@ -19,19 +19,23 @@ NO_GPU = (
 
 
 async def train(pipeline: Pipeline, job: Job) -> None:
-    """Train the adapter, from the last whole checkpoint if there is one. Raises `ChildFailed`."""
+    """Train the adapter, from the last whole checkpoint if there is one. Raises `ChildFailed`, or `SetAside`."""
     workspace = pipeline.workspace(job)
     plan = read_json(workspace.plan)
     if not workspace.training.exists():
         listener = _Listener(pipeline, job, plan)
+        workspace.pause.unlink(missing_ok=True)
         async with act(pipeline, job, "train", "loading the model to train", "trained") as told:
             await run_child(
                 [sys.executable, "-m", "tunesmith_finetune.train", str(workspace.folder)],
                 title="The training",
                 log=workspace.log,
                 limits=pipeline.training_limits,
+                environment={"TENSORBOARD_LOGGING_DIR": str(workspace.tensorboard)},
                 on_line=listener.hear,
             )
+            if not workspace.training.exists() and workspace.pause.exists():
+                raise SetAside
             outcome = read_json(workspace.training)
             told.detail = f"{outcome['steps']} steps"
             told.data = {"steps": outcome["steps"], "training_seconds": outcome["seconds"]}
@@ -68,6 +72,7 @@ class _Listener:
             "setup": self._setup,
             "evaluation": self._evaluation,
             "metrics": self._metrics,
+            "validation": self._validation,
             "checkpoint": self._checkpoint,
         }[kind](report)
 
@@ -93,8 +98,14 @@ class _Listener:
         message = f"Step {step}/{total}: training loss={report['train_loss']:.2f}"
         await self._jobs.measure(self._job.id, f"step-{step}", message, report)
 
+    async def _validation(self, report: dict[str, Any]) -> None:
+        step, total, loss = report["step"], report["total_steps"], report["valid_loss"]
+        message = f"Step {step}/{total}: loss on the evaluation rows={loss:.3f}"
+        await self._jobs.measure(self._job.id, f"valid-{step}", message, report)
+
     async def _checkpoint(self, report: dict[str, Any]) -> None:
         step = report["step"]
         metrics = {name: value for name, value in report.items() if value is not None}
         name = f"{self._job.model_name}:ckpt-step-{step}"
         await self._jobs.add_checkpoint(self._job.id, step, name, metrics)
+        await self._jobs.forget_interruptions(workflow_id(self._job))

@@ -7,8 +7,9 @@ from tunesmith_gateway.batches.lines import Checked, check
 from tunesmith_gateway.batches.repository import BatchRepository
 from tunesmith_gateway.batches.schemas import BatchError
 from tunesmith_gateway.files import FileService
-from tunesmith_gateway.models import ModelService, canonical
-from tunesmith_shared.errors import BadRequest, NotFound
+from tunesmith_gateway.model_names import identity
+from tunesmith_gateway.models import ModelService
+from tunesmith_shared.errors import NotFound
 from tunesmith_shared.tables import Batch
 
 
@@ -43,14 +44,11 @@ class InputChecker:
             await self._repository.move(batch.id, ["validating"], "in_progress", total=checked.total)
 
     async def _unknown_models(self, owner: str, checked: Checked) -> list[BatchError]:
-        there = {model.name for model in await self._models.available(owner)}
+        there = {identity(model.name): model.name for model in await self._models.available(owner)}
         errors = []
         for name, line in checked.models.items():
-            try:
-                known = canonical(name) in there
-            except BadRequest:
-                known = False
-            if not known:
-                message = f"There is no model '{name}'. The models there are: {', '.join(sorted(there)) or 'none yet'}."
+            if identity(name) not in there:
+                names = ", ".join(sorted(there.values())) or "none yet"
+                message = f"There is no model '{name}'. The models there are: {names}."
                 errors.append(BatchError(code="model_not_found", message=message, param="body.model", line=line))
         return errors

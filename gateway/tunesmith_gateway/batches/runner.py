@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing
 from functools import partial
 
+from tunesmith_gateway.batches.admission import Admission
 from tunesmith_gateway.batches.answering import LineAnswerer
 from tunesmith_gateway.batches.checking import InputChecker
 from tunesmith_gateway.batches.lines import Line, read
@@ -35,6 +36,7 @@ class BatchRunner:
         name: str,
         repository: BatchRepository,
         checker: InputChecker,
+        admission: Admission,
         answerer: LineAnswerer,
         writer: ResultWriter,
         concurrency: int,
@@ -42,6 +44,7 @@ class BatchRunner:
         self._name = name
         self._repository = repository
         self._checker = checker
+        self._admission = admission
         self._answerer = answerer
         self._writer = writer
         self._concurrency = concurrency
@@ -138,7 +141,8 @@ class BatchRunner:
     async def _take_lines(self, batch: Batch, lines: Iterator[Line]) -> None:
         """Answer one line after the other; several of these share `lines`, and all batches the slots."""
         for line in lines:
-            async with self._slots:
+            # The place first: a line that waits for its key's limits must not keep those of other keys from running.
+            async with self._admission.place(batch), self._slots:
                 succeeded, result = await self._answerer.answer(batch, line)
             await self._repository.finish_line(batch.id, line.number, succeeded=succeeded, result=result)
 

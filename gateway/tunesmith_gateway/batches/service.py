@@ -20,8 +20,11 @@ class BatchService:
         self._files = files
         self._runner = runner
 
-    async def create(self, owner: str, wanted: BatchCreate) -> Batch:
-        """Store a batch, to be checked and run. Raises `NotFound` and `BadRequest` for an unusable input file."""
+    async def create(self, owner: str, key_id: str, wanted: BatchCreate) -> Batch:
+        """Store a batch, to be checked and run under the limits of the key.
+
+        Raises `NotFound` and `BadRequest` for an unusable input file.
+        """
         file = await self._files.get(owner, wanted.input_file_id)
         if file.purpose != "batch":
             raise BadRequest(
@@ -31,6 +34,7 @@ class BatchService:
         batch = Batch(
             id=new_id("batch"),
             owner=owner,
+            key_id=key_id,
             endpoint=wanted.endpoint,
             input_file_id=file.id,
             completion_window=wanted.completion_window,

@@ -81,7 +81,7 @@ def request(given: Namespace) -> Json:
 def ask(context: Context, body: Json) -> Json:
     """Show an answer as it comes, then where it is from, and return it whole."""
     output, last = context.output, Json()
-    with closing(context.api.events("POST", "/agenerate", json=body)) as events:
+    with closing(context.api.events("POST", "/agenerate", body=body)) as events:
         for event in events:
             if event["done"]:
                 last = {name: value for name, value in event.items() if name != "done"}

@@ -37,8 +37,8 @@ def register(commands: "Commands[Parser]") -> None:
 def import_document(context: Context, given: Namespace) -> None:
     """Import a document."""
     with opened(context, given.path) as file:
-        upload = {"file": (given.path.name, file)}
-        document = context.api.call("POST", "/importDocument", files=upload, data={"modelName": given.model})
+        upload = (given.path.name, file, {"modelName": given.model}, "application/octet-stream")
+        document = context.api.call("POST", "/importDocument", upload=upload)
     with context.output.hints.status(f"reading {given.path.name}") if context.output.terminal else nullcontext():
         while document["status"] == "in_progress":
             time.sleep(_POLL_SECONDS)

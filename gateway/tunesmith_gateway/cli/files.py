@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rich.progress import wrap_file
-
 from tunesmith_gateway.cli.commands import Commands, Context, Parser, command, group
 from tunesmith_gateway.cli.errors import CommandError
 from tunesmith_gateway.cli.output import size, when
@@ -45,17 +43,7 @@ def upload(context: Context, given: Namespace) -> None:
 
 def download(context: Context, given: Namespace) -> None:
     """Give a file's bytes."""
-    chunks = context.api.download(f"/v1/files/{given.id}/content")
-    first = next(chunks, b"")  # a refusal comes here, before a file is made
-    try:
-        with given.to.open("xb") if given.to else os.fdopen(os.dup(1), "wb") as file:
-            file.write(first)
-            for chunk in chunks:
-                file.write(chunk)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise CommandError(f"{given.to or 'standard output'} cannot be written: {error.strerror}.") from None
+    write(context.api.download(f"/v1/files/{given.id}/content"), given.to)
 
 
 def delete(context: Context, given: Namespace) -> None:
@@ -64,12 +52,26 @@ def delete(context: Context, given: Namespace) -> None:
     context.output.record(removed, f"Removed {removed['id']}.")
 
 
+def write(chunks: Iterator[bytes], path: Path | None) -> None:
+    """Write a download to `path`, or to standard output. Raises `CommandError` when that cannot be done."""
+    first = next(chunks, b"")  # a refusal comes here, before a file is made
+    try:
+        with path.open("xb") if path else os.fdopen(os.dup(1), "wb") as file:
+            file.write(first)
+            for chunk in chunks:
+                file.write(chunk)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"{path or 'standard output'} cannot be written: {error.strerror}.") from None
+
+
 def send(context: Context, path: Path, purpose: str, encoding: str | None = None) -> dict[str, Any]:
     """Upload a local file, with its progress in a terminal, and return its object; `encoding` is that of its text."""
-    declared = {"content-type": f"text/plain; charset={encoding}"} if encoding else {}
+    content_type = f"text/plain; charset={encoding}" if encoding else "application/octet-stream"
     with opened(context, path) as file:
-        part = (path.name, file, None, declared) if declared else (path.name, file)
-        stored: dict[str, Any] = context.api.call("POST", "/v1/files", files={"file": part}, data={"purpose": purpose})
+        upload = (path.name, file, {"purpose": purpose}, content_type)
+        stored: dict[str, Any] = context.api.call("POST", "/v1/files", upload=upload)
     return stored
 
 
@@ -84,6 +86,8 @@ def opened(context: Context, path: Path) -> Iterator[BinaryIO]:
         if not context.output.terminal:
             yield file
             return
+        from rich.progress import wrap_file  # noqa: PLC0415 - for a terminal alone
+
         total, console = path.stat().st_size, context.output.hints
         with wrap_file(file, total, description=path.name, console=console, transient=True) as shown:
             yield shown

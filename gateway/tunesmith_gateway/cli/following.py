@@ -1,13 +1,14 @@
 """A job's events as they happen: a bar for a person at a terminal, a line each for a pipe, JSON lines for a program."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from typing import TYPE_CHECKING, Any
 
 from tunesmith_gateway.cli.commands import Context
 from tunesmith_gateway.cli.errors import CommandError
 from tunesmith_gateway.cli.output import clean, when
+
+if TYPE_CHECKING:  # imported where it is used, for a terminal
+    from rich.progress import Progress, TaskID
 
 Json = dict[str, Any]
 
@@ -18,9 +19,9 @@ def follow_job(context: Context, job_id: str) -> None:
     """Show the events of a job until it ends. Raises `CommandError` with the reason when it did not succeed."""
     display: AbstractContextManager[Progress | None] = _bar(context) if context.output.terminal else nullcontext()
     with display as bar:
-        task = bar.add_task("training", total=None, visible=False) if bar else TaskID(0)
+        task = bar.add_task("training", total=None, visible=False) if bar else None
         for event in context.api.events("GET", f"{_JOBS}/{job_id}/events", params={"stream": "true"}):
-            if bar is not None and event["type"] == "metrics":
+            if bar is not None and task is not None and event["type"] == "metrics":
                 _advance(bar, task, event["data"])
             elif bar is not None:
                 bar.console.print(f"{when(event['created_at'])} {clean(event['message'])}", soft_wrap=True)
@@ -33,12 +34,14 @@ def follow_job(context: Context, job_id: str) -> None:
     context.output.event(job, f"{job['fine_tuned_model']} is ready: tunesmith chat --model {job['fine_tuned_model']}")
 
 
-def _bar(context: Context) -> Progress:
+def _bar(context: Context) -> "Progress":
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     return Progress(*columns, console=context.output.console, transient=True)
 
 
-def _advance(bar: Progress, task: TaskID, data: Json) -> None:
+def _advance(bar: "Progress", task: "TaskID", data: Json) -> None:
     """Move the bar to where a metrics event says that training is."""
     words = [f"step {data.get('step', '?')}/{data.get('total_steps', '?')}"]
     if (loss := data.get("train_loss")) is not None:

@@ -36,7 +36,7 @@ def create(context: Context, given: Namespace) -> None:
     """Make a key."""
     expires = int(time.time() + given.days * _DAY) if given.days is not None else None
     body = {"name": given.name, "owner": given.owner, "scopes": given.scope, "expires_at": expires}
-    made = context.api.call("POST", "/v1/api_keys", json={k: v for k, v in body.items() if v is not None})
+    made = context.api.call("POST", "/v1/api_keys", body={k: v for k, v in body.items() if v is not None})
     context.output.record(made, made["secret"])
     context.output.hint(f"{made['id']}, owned by {made['owner']}. Keep the secret: it is not shown again.")
 

@@ -4,8 +4,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from tunesmith_gateway.cli import chat, documents, files, jobs, keys, models
-from tunesmith_gateway.cli.client import connected
+from tunesmith_gateway.cli import chat, documents, files, jobs, keys, models, sessions
+from tunesmith_gateway.cli.client import Api
 from tunesmith_gateway.cli.commands import Context, Parser, everywhere
 from tunesmith_gateway.cli.errors import CommandError
 from tunesmith_gateway.cli.output import Output, clean
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     given = _parser().parse_args(arguments)
     settings = load(getattr(given, "host", None), getattr(given, "port", None))
-    with connected(settings.address(), settings.key()) as api:
-        given.run(Context(api, Output(as_json=getattr(given, "json", False))), given)
+    api = Api(settings.address(), settings.key())
+    given.run(Context(api, Output(as_json=getattr(given, "json", False))), given)
     return 0
 
 
@@ -41,6 +41,6 @@ def _parser() -> Parser:
     about = "Ask models, make them, train them and give them documents."
     parser = Parser(prog="tunesmith", description=about, parents=[everywhere()])
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
-    for module in (chat, models, documents, files, jobs, keys):
+    for module in (chat, sessions, models, documents, files, jobs, keys):
         module.register(commands)
     return parser

@@ -32,7 +32,7 @@ def listing(context: Context, _given: Namespace) -> None:
 def create(context: Context, given: Namespace) -> None:
     """Make a model."""
     body = {"modelName": given.name, "systemTemplate": given.system, "baseModel": given.base}
-    made = context.api.call("POST", "/createModel", json={k: v for k, v in body.items() if v is not None})
+    made = context.api.call("POST", "/createModel", body={k: v for k, v in body.items() if v is not None})
     context.output.record(made, f"Made {made['name']} from {made['base']}.")
 
 

@@ -4,10 +4,11 @@ import json
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:  # imported where it is used, for a terminal: a pipe need not wait for it
+    from rich.console import Console
 
 # A model or a file name must not be able to move the cursor or to recolour a person's terminal.
 _CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -18,15 +19,29 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self.console = Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
-        self.hints = Console(stderr=True, markup=False, highlight=False, emoji=False)
-        self.terminal = self.console.is_terminal and not as_json
+        self.terminal = sys.stdout.isatty() and not as_json
+
+    @cached_property
+    def console(self) -> "Console":
+        """Standard output as a terminal."""
+        from rich.console import Console  # noqa: PLC0415
+
+        return Console(markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+    @cached_property
+    def hints(self) -> "Console":
+        """Standard error as a terminal."""
+        from rich.console import Console  # noqa: PLC0415
+
+        return Console(stderr=True, markup=False, highlight=False, emoji=False)
 
     def table(self, data: object, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
         """Show `rows`; a program gets `data`, which they were made from."""
         if self.as_json:
             self.document(data)
         elif self.terminal:
+            from rich.table import Table  # noqa: PLC0415
+
             table = Table(*columns, box=None, header_style="bold", pad_edge=False)
             for row in rows:
                 table.add_row(*(clean(_cell(value)) for value in row))

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from tunesmith_gateway.dependencies import GatewayServices, Reader, Trainer
 from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.relay import Relay
-from tunesmith_gateway.upstream import Upstream
+from tunesmith_gateway.upstream import Outgoing, Upstream
 
 router = APIRouter(tags=["openai"])
 
@@ -17,17 +17,17 @@ _METHODS = ["GET", "POST", "DELETE"]
 
 async def _forward(request: Request, upstream: Upstream, caller: Caller) -> Relay:
     body = await request.body()
-    headers = upstream.for_owner(caller.owner)
-    for name in ("content-type", "idempotency-key"):
-        if name in request.headers:
-            headers[name] = request.headers[name]
+    passed = {name: request.headers[name] for name in ("content-type", "idempotency-key") if name in request.headers}
     return Relay(
         upstream,
-        request.method,
-        request.url.path,
-        headers=headers,
-        body=body or None,
-        params=dict(request.query_params),
+        Outgoing(
+            request.method,
+            request.url.path,
+            caller.owner,
+            content=body or None,
+            params=dict(request.query_params),
+            headers=passed,
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from tunesmith_shared.schemas.base import Page
 router = APIRouter(prefix="/v1/batches", tags=["openai"])
 
 
-def _service(request: Request) -> BatchService:
+async def _service(request: Request) -> BatchService:
     return cast(BatchService, request.app.state.batches)
 
 
@@ -22,7 +22,7 @@ Batches = Annotated[BatchService, Depends(_service)]
 @router.post("")
 async def create(wanted: BatchCreate, batches: Batches, caller: Chatter) -> BatchObject:
     """Run a file of requests."""
-    return BatchObject.of(await batches.create(caller.owner, wanted))
+    return BatchObject.of(await batches.create(caller.owner, caller.key_id, wanted))
 
 
 @router.get("")

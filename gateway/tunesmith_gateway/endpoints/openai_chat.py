@@ -1,6 +1,6 @@
 """OpenAI's dialect: chat completions.
 
-A request without our extensions is relayed to Ollama's `/v1`, its bytes untouched. One with `session_id`, `documents`
+A request without our extensions is relayed to a backend, its bytes untouched. One with `session_id`, `documents`
 or `vector_store_ids` gets history and excerpts put before the model, and citations and the session behind the answer;
 `self_consistency` puts several samples in the model's place.
 """
@@ -13,30 +13,23 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from tunesmith_gateway.chat import Generated, Question, Turn
-from tunesmith_gateway.dependencies import GatewayServices, Generator, Held, Services
+from tunesmith_gateway.dependencies import GatewayServices, Generator, Services, held
 from tunesmith_gateway.disconnect import while_connected
-from tunesmith_gateway.documents import Retrieval
-from tunesmith_gateway.endpoints.v1 import completed, generate, model_of, number_of_choices, read_json
+from tunesmith_gateway.endpoints.retrieval import RetrievalOptions, shown_retrieval
+from tunesmith_gateway.endpoints.v1 import generate, model_of, number_of_choices, read_json
+from tunesmith_gateway.refusals import refusal_chunks, refusal_completion
 from tunesmith_gateway.sampling import consistent_answer, in_chunks
 from tunesmith_gateway.self_consistency import SelfConsistency
 from tunesmith_gateway.sessions import checked_session_id
-from tunesmith_gateway.sse import DONE, event, read_events
+from tunesmith_gateway.sse import DONE, asks_for_usage, event, read_events
 from tunesmith_shared.errors import BadRequest, TunesmithError, openai_body
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 _EXTENSIONS = ("session_id", "documents", "vector_store_ids", "retrieval", "self_consistency")
-
-
-class RetrievalOptions(BaseModel):
-    """How to look into the documents."""
-
-    model_config = ConfigDict(extra="forbid")
-    k: int | None = Field(default=None, ge=1, le=20)
-    queries: int = Field(default=3, ge=1, le=8)
 
 
 class Extensions(BaseModel):
@@ -50,13 +43,13 @@ class Extensions(BaseModel):
 
 
 @router.post("/chat/completions", response_model=None)
-async def chat_completions(request: Request, services: GatewayServices, caller: Generator, held: Held) -> Response:
+async def chat_completions(request: Request, services: GatewayServices, caller: Generator) -> Response:
     """Answer a conversation, whole or as a stream."""
     body = await read_json(request)
     if not is_extended(body):
         return await generate(request, services, caller, "/v1/chat/completions", body)
     extensions = _extensions(body)
-    prepared = _prepare(services, caller.owner, body, extensions, held)
+    prepared = _prepare(services, caller.owner, body, extensions, held(request))
     turn, upstream_body = await while_connected(request, prepared)
     if body.get("stream") and extensions.self_consistency is None:
         return StreamingResponse(_streamed(services, turn, upstream_body), media_type="text/event-stream")
@@ -75,8 +68,8 @@ def is_extended(body: dict[str, Any]) -> bool:
 async def whole_turn(services: Services, owner: str, body: dict[str, Any]) -> dict[str, Any]:
     """Return the whole answer to a request with our extensions."""
     extensions = _extensions(body)
-    async with AsyncExitStack() as held:
-        turn, upstream_body = await _prepare(services, owner, body, extensions, held)
+    async with AsyncExitStack() as until_sent:
+        turn, upstream_body = await _prepare(services, owner, body, extensions, until_sent)
         return await _whole(services, turn, upstream_body, extensions.self_consistency)
 
 
@@ -92,16 +85,15 @@ def _extensions(body: dict[str, Any]) -> Extensions:
 
 
 async def _prepare(
-    services: Services, owner: str, body: dict[str, Any], extensions: Extensions, held: AsyncExitStack
+    services: Services, owner: str, body: dict[str, Any], extensions: Extensions, until_sent: AsyncExitStack
 ) -> tuple[Turn, dict[str, Any]]:
-    """Return the turn, and the request to the model that it leads to; the session's turn is `held` from here on."""
+    """Return the turn, and the request to the model that it leads to; the session's turn is held `until_sent`."""
     question = await _question(services, owner, body, extensions)
     if question.session_id is not None:
-        await held.enter_async_context(services.sessions.turn(question.owner, question.session_id))
+        await until_sent.enter_async_context(services.sessions.turn(question.owner, question.session_id))
     turn = await services.chat.prepare(question)
     plain = {key: value for key, value in body.items() if key not in _EXTENSIONS}
-    plain |= {"messages": turn.messages, "truncate": False}
-    return turn, completed(plain, await services.models.sampling(turn.model))
+    return turn, plain | {"messages": turn.messages, "truncate": False}
 
 
 async def _question(services: Services, owner: str, body: dict[str, Any], extensions: Extensions) -> Question:
@@ -109,7 +101,6 @@ async def _question(services: Services, owner: str, body: dict[str, Any], extens
     if not isinstance(messages, list) or not messages:
         raise BadRequest("messages must be a list with at least one message.", param="messages")
     model = await services.models.require(owner, model_of(body))
-    options = extensions.retrieval
     room = body.get("max_completion_tokens") or body.get("max_tokens")
     return Question(
         owner=owner,
@@ -118,7 +109,7 @@ async def _question(services: Services, owner: str, body: dict[str, Any], extens
         session_id=checked_session_id(extensions.session_id) if extensions.session_id is not None else None,
         documents=extensions.documents,
         vector_store_ids=extensions.vector_store_ids,
-        retrieval=Retrieval(options.k or services.settings.chunks_per_answer, options.queries, model),
+        retrieval=extensions.retrieval.retrieval(services.settings, model),
         room=room if isinstance(room, int) else None,
     )
 
@@ -127,8 +118,10 @@ async def _whole(
     services: Services, turn: Turn, body: dict[str, Any], consistency: SelfConsistency | None
 ) -> dict[str, Any]:
     async def ask(one: dict[str, Any]) -> dict[str, Any]:
+        if turn.refused:
+            return refusal_completion(turn.model)
         path, owner = "/v1/chat/completions", turn.question.owner
-        answer: dict[str, Any] = await services.ollama.call("POST", path, owner=owner, body=one)
+        answer: dict[str, Any] = await services.backends.route(turn.model).call("POST", path, owner=owner, body=one)
         return answer
 
     answer = await (ask(body) if consistency is None else consistent_answer(ask, body, consistency))
@@ -148,9 +141,8 @@ async def _streamed(services: Services, turn: Turn, body: dict[str, Any]) -> Asy
     pieces: list[str] = []
     last: dict[str, Any] = {}
     usage: dict[str, Any] = {}
-    events = read_events(services.ollama, "/v1/chat/completions", turn.question.owner, body, usage)
     try:
-        async for content in events:
+        async for content in _events(services, turn, body, usage):
             last = orjson.loads(content)
             pieces.extend(choice.get("delta", {}).get("content") or "" for choice in last.get("choices", ()))
             yield event(content)
@@ -165,12 +157,23 @@ async def _streamed(services: Services, turn: Turn, body: dict[str, Any]) -> Asy
     yield event(DONE)
 
 
+async def _events(services: Services, turn: Turn, body: dict[str, Any], usage: dict[str, Any]) -> AsyncIterator[bytes]:
+    if turn.refused:
+        for chunk in refusal_chunks(turn.model, include_usage=asks_for_usage(body)):
+            yield chunk
+        return
+    route = services.backends.route(turn.model)
+    async for content in read_events(route, "/v1/chat/completions", turn.question.owner, body, usage):
+        yield content
+
+
 def _annotations(turn: Turn, text: str) -> list[dict[str, Any]]:
     return [{"type": "file_citation", **asdict(citation)} for citation in turn.cite(text)]
 
 
 def _extras(turn: Turn) -> dict[str, Any]:
-    return {"session_id": turn.question.session_id, "omitted_messages": turn.omitted}
+    extras = {"session_id": turn.question.session_id, "omitted_messages": turn.omitted}
+    return extras | shown_retrieval(turn)
 
 
 def _generated(text: str, usage: dict[str, Any]) -> Generated:

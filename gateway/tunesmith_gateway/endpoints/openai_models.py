@@ -1,4 +1,4 @@
-"""OpenAI's dialect: completions, embeddings and models, passed to Ollama's `/v1`."""
+"""OpenAI's dialect: completions, embeddings and models, passed to the backends."""
 
 from datetime import datetime
 from typing import Any
@@ -8,7 +8,8 @@ from fastapi import APIRouter, Request
 from tunesmith_gateway.choices import Choices
 from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator
 from tunesmith_gateway.endpoints.v1 import generate, model_of, read_json, relay
-from tunesmith_gateway.models import ListedModel, canonical
+from tunesmith_gateway.model_names import canonical
+from tunesmith_gateway.models import ListedModel
 from tunesmith_gateway.relay import Relay
 from tunesmith_shared.schemas.base import Deleted, Page
 
@@ -24,9 +25,9 @@ async def completions(request: Request, services: GatewayServices, caller: Gener
 @router.post("/embeddings", response_model=None)
 async def embeddings(request: Request, services: GatewayServices, caller: Generator) -> Relay:
     """Embed a text, or several."""
-    model = model_of(await read_json(request))
-    await services.models.allow(caller.owner, model)
-    return relay(services, caller, "/v1/embeddings", await request.body(), model)
+    body = await read_json(request)
+    await services.models.allow(caller.owner, model_of(body))
+    return relay(services, caller, "/v1/embeddings", body, await request.body())
 
 
 @router.get("/models")

@@ -1,4 +1,4 @@
-"""The plain dialect: one request, one answer, for curl and scripts: generating, embedding, sessions."""
+"""The plain dialect: one request, one answer, for curl and scripts: generating and embedding."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing
@@ -12,9 +12,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from tunesmith_gateway.chat import Generated, Question, Turn
-from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator, Held, Services
+from tunesmith_gateway.dependencies import GatewayServices, Generator, Services, held
 from tunesmith_gateway.disconnect import while_connected
-from tunesmith_gateway.documents import Retrieval
+from tunesmith_gateway.endpoints.retrieval import RetrievalOptions, shown_retrieval
 from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.sampling import consistent_text, shown, whole
 from tunesmith_gateway.self_consistency import SelfConsistency
@@ -50,6 +50,8 @@ class GenerateRequest(BaseModel):
     system: str | None = None
     session_id: str | None = None
     documents: list[str] = Field(default_factory=list)
+    vector_store_ids: list[str] = Field(default_factory=list)
+    retrieval: RetrievalOptions = RetrievalOptions()
     max_new_tokens: Annotated[int, Field(ge=1)] | None = None
     temperature: Annotated[float, Field(ge=0, le=5)] | None = None
     repetition_penalty: Annotated[float, Field(ge=0, le=5)] | None = None
@@ -71,12 +73,6 @@ class GenerateRequest(BaseModel):
         return options
 
 
-class SessionRequest(BaseModel):
-    """Names a session."""
-
-    session_id: str
-
-
 class EmbeddingRequest(BaseModel):
     """A text to embed."""
 
@@ -86,22 +82,22 @@ class EmbeddingRequest(BaseModel):
 
 @router.post("/generate")
 async def generate(
-    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Generator, held: Held
+    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Generator
 ) -> dict[str, Any]:
     """Answer a prompt."""
-    turn = await while_connected(request, _prepare(services, caller, wanted, held))
+    turn = await while_connected(request, _prepare(services, caller, wanted, held(request)))
     return await while_connected(request, _whole(services, turn, wanted))
 
 
 @router.post("/agenerate")
 async def agenerate(
-    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Generator, held: Held
+    wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Generator
 ) -> StreamingResponse:
     """Answer a prompt as a stream: `{"response": piece}` events, then the whole answer as `/generate` gives it.
 
     With `self_consistency` there is one piece: the winner, when all samples are there.
     """
-    turn = await while_connected(request, _prepare(services, caller, wanted, held))
+    turn = await while_connected(request, _prepare(services, caller, wanted, held(request)))
     if wanted.self_consistency is not None:
         answer = await while_connected(request, _whole(services, turn, wanted))
         return StreamingResponse(_at_once(answer), media_type="text/event-stream")
@@ -113,50 +109,14 @@ async def embeddings(wanted: EmbeddingRequest, services: GatewayServices, caller
     """Embed a text."""
     model = await services.models.require(caller.owner, wanted.model)
     body = {"model": model, "input": wanted.text, "truncate": False}
-    answer = await services.ollama.call("POST", "/api/embed", owner=caller.owner, body=body)
+    answer = await services.backends.route(model).call("POST", "/api/embed", owner=caller.owner, body=body)
     return {"embedding": answer["embeddings"][0], "model": model}
 
 
-@router.get("/sessions")
-async def sessions(services: GatewayServices, caller: Chatter) -> dict[str, Any]:
-    """List the caller's sessions."""
-    rows = await services.sessions.recent(caller.owner)
-    return {
-        "sessions": [
-            {"session_id": row.id, "model": row.model, "created_at": row.created_at, "updated_at": row.updated_at}
-            for row in rows
-        ]
-    }
-
-
-@router.get("/sessions/{session_id}")
-async def session(session_id: str, services: GatewayServices, caller: Chatter) -> dict[str, Any]:
-    """Show a session's messages."""
-    row = await services.sessions.get(caller.owner, session_id)
-    messages = await services.sessions.history(caller.owner, session_id)
-    return {
-        "session_id": row.id,
-        "model": row.model,
-        "messages": [{"role": m.role, "content": m.content, "created_at": m.created_at} for m in messages],
-    }
-
-
-@router.delete("/clear_session")
-async def clear_session(
-    services: GatewayServices, caller: Chatter, wanted: SessionRequest | None = None, session_id: str | None = None
-) -> dict[str, Any]:
-    """Forget a session. The id comes in the query or as JSON."""
-    identifier = session_id or (wanted.session_id if wanted else None)
-    if not identifier:
-        raise BadRequest("Name the session to clear.", param="session_id")
-    deleted = await services.sessions.clear(caller.owner, identifier)
-    return {"status": "Session cleared", "session_id": identifier, "deleted_messages": deleted}
-
-
-async def _prepare(services: Services, caller: Caller, wanted: GenerateRequest, held: AsyncExitStack) -> Turn:
+async def _prepare(services: Services, caller: Caller, wanted: GenerateRequest, until_sent: AsyncExitStack) -> Turn:
     model = await services.models.require(caller.owner, wanted.model or services.settings.default_model)
     session_id, options = checked_session_id(wanted.session_id), wanted.options()
-    await held.enter_async_context(services.sessions.turn(caller.owner, session_id))
+    await until_sent.enter_async_context(services.sessions.turn(caller.owner, session_id))
     lead = [{"role": "system", "content": wanted.system}] if wanted.system else []
     return await services.chat.prepare(
         Question(
@@ -165,7 +125,8 @@ async def _prepare(services: Services, caller: Caller, wanted: GenerateRequest, 
             messages=[*lead, {"role": "user", "content": wanted.prompt}],
             session_id=session_id,
             documents=wanted.documents,
-            retrieval=Retrieval(services.settings.chunks_per_answer, 3, model),
+            vector_store_ids=wanted.vector_store_ids,
+            retrieval=wanted.retrieval.retrieval(services.settings, model),
             room=_positive(options.get("num_predict")),
             num_ctx=_positive(options.get("num_ctx")),
         )
@@ -220,4 +181,5 @@ def _answer(turn: Turn, answer: Generated) -> dict[str, Any]:
         "citations": citations,
         "omitted_messages": turn.omitted,
         "usage": answer.usage,
+        **shown_retrieval(turn),
     }

@@ -12,7 +12,7 @@ async def answer(services: Services, owner: str, endpoint: str, body: Json) -> J
     """Return what a request to `endpoint` that does not stream would be answered. Raises what it would be refused."""
     if endpoint == "/v1/embeddings":
         await services.models.allow(owner, v1.model_of(body))
-        embedded: Json = await services.ollama.call("POST", endpoint, owner=owner, body=body)
+        embedded: Json = await services.backends.route(v1.model_of(body)).call("POST", endpoint, owner=owner, body=body)
         return embedded
     if endpoint == "/v1/chat/completions" and openai_chat.is_extended(body):
         return await openai_chat.whole_turn(services, owner, body)

@@ -18,6 +18,8 @@ MethodName = Literal["supervised", "dpo", "orpo", "kto"]
 Tuning = Literal["lora", "full"]
 Scheduler = Literal["linear", "cosine", "constant", "polynomial", "inverse_sqrt"]
 LongRows = Literal["refuse", "truncate", "skip"]
+GgufType = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{2,16}$")]
+Promote = Literal["proven", "always"]
 
 
 class Hyperparameters(Body):
@@ -26,7 +28,9 @@ class Hyperparameters(Body):
     `tuning`: an adapter is learnt, or all weights of the model are. `warmup_ratio`: over which share of the steps the
     learning rate rises. `long_rows`: what becomes of rows longer than `max_length`. `evaluations`: how often the loss
     on the validation file is measured while training; `early_stopping_patience`: after how many of them without a
-    better loss training ends (0: never), and the best checkpoint is what is kept.
+    better loss training ends (0: never), and the best checkpoint is what is kept. `gguf_type`: one of llama-quantize's
+    types, or several. `imatrix`: quantise by what matters for the training data. `promote`: whether a model that fails
+    the checks gets its name all the same ("always").
     """
 
     n_epochs: Annotated[int, Field(ge=1, le=100)] | Auto = "auto"
@@ -48,8 +52,10 @@ class Hyperparameters(Body):
     evaluations: Annotated[int, Field(ge=0, le=100)] | Auto = "auto"
     early_stopping_patience: Annotated[int, Field(ge=0, le=100)] | Auto = "auto"
     quantization: Quantization | Auto = "auto"
-    gguf_type: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{2,16}$")] | Auto = "auto"
+    gguf_type: GgufType | Annotated[list[GgufType], Field(min_length=1, max_length=8)] | Auto = "auto"
+    imatrix: bool | Auto = "auto"
     merge: bool | Auto = "auto"
+    promote: Promote | Auto = "auto"
 
 
 class PreferenceHyperparameters(Hyperparameters):
@@ -110,10 +116,20 @@ class DatasetUse(Body):
     weight: Annotated[float, Field(gt=0, le=100)] = 1.0
 
 
+class HubPush(Body):
+    """Where a finished model is sent: a repository of a model hub, and what of it. The hub's token is the worker's."""
+
+    repository: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,95}/[A-Za-z0-9][A-Za-z0-9_.-]{0,95}$")]
+    content: Literal["adapter", "gguf"] = "adapter"
+    visibility: Literal["private", "public"] = "private"
+
+
 class JobCreate(Body):
     """The body of `POST /v1/fine_tuning/jobs`. `model_name` is the name that the result serves under, `parameters` are
-    Ollama's options that it serves with; those not named are the base model's. `datasets` says how the training and the
-    validation file are used, and names further files that are trained on beside the training file.
+    Ollama's options (stop strings too) that it serves with; those not named are the base model's. `system` is the
+    system prompt that it serves with; without it, one that every training row begins with is taken. `datasets` says
+    how the training and the validation file are used, and names further files that are trained on beside the first.
+    `push` sends the result to a model hub, where the worker's settings allow the repository.
     """
 
     model: Annotated[str, Field(min_length=1, max_length=256)]
@@ -128,6 +144,8 @@ class JobCreate(Body):
     metadata: Annotated[dict[str, str], Field(max_length=16)] | None = None
     integrations: list[Any] | None = None
     parameters: dict[str, bool | int | float | str | list[str]] | None = None
+    system: Annotated[str, Field(max_length=32_768)] | None = None
+    push: HubPush | None = None
 
 
 class JobError(BaseModel):

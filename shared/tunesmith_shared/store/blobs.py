@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ class BlobStore:
     """
 
     def __init__(self, models_dir: Path) -> None:
+        self.models_dir = models_dir
         self.blobs_dir = models_dir / "blobs"
         self.incoming_dir = models_dir / ".incoming"
 
@@ -51,7 +53,8 @@ class BlobStore:
             return self._commit(file, temporary, hashlib.sha256(content).hexdigest())
 
     def put_blob_file(self, path: Path) -> str:
-        """Store a copy of a file, hashed while it is copied; gives its digest."""
+        """Store a copy of a file, hashed while it is copied; gives its digest. Raises StorageFull."""
+        self._require_room(path.stat().st_size)
         with path.open("rb") as source, self._incoming() as (file, temporary):
             content_hash = hashlib.sha256()
             while chunk := source.read(_CHUNK_BYTES):
@@ -92,6 +95,15 @@ class BlobStore:
             if expected.name != f"sha256-{found}":
                 raise BadRequest(f"digest mismatch, expected {digest!r}, got 'sha256:{found}'", param="digest")
             await asyncio.to_thread(self._commit, file, temporary, found)
+
+    def _require_room(self, size: int) -> None:
+        self.models_dir.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self.models_dir).free
+        if free < size:
+            raise StorageFull(
+                f"the model store needs {size / 2**20:.0f} MiB and {free / 2**20:.0f} MiB are free ({self.blobs_dir}); "
+                "free some space and try again"
+            )
 
     def _commit(self, file: IO[bytes], temporary: Path, hex_digest: str) -> str:
         """Give a finished temporary file its name; afterwards it survives a power cut."""

@@ -37,7 +37,6 @@ class ModelStore(BlobStore):
 
     def __init__(self, models_dir: Path) -> None:
         super().__init__(models_dir)
-        self.models_dir = models_dir
         self.manifests_dir = models_dir / "manifests"
 
     def list(self) -> list[StoredModel]:
@@ -96,12 +95,16 @@ class ModelStore(BlobStore):
         return ModelConfig.model_validate_json(self.read_blob(manifest.config))
 
     def write_manifest(self, name: ModelName, manifest: Manifest) -> None:
-        """Let a name point at a model; it is live at once. Raises BadRequest when a blob is missing."""
+        """Let a name point at a model; it is live at once. What only the model before it used is removed.
+
+        Raises BadRequest when a blob is missing.
+        """
         with self._lock(), storage_errors(self.manifests_dir):
             missing = self._missing(manifest)
             if missing:
                 raise BadRequest(f"blob {missing} is missing or has another size; upload it and try again")
             target = self.manifests_dir / (self.resolve(name).path if self.has_model(name) else name.path)
+            replaced = self._decoded(target)
             target.parent.mkdir(parents=True, exist_ok=True)
             self.incoming_dir.mkdir(parents=True, exist_ok=True)
             descriptor, temporary_name = tempfile.mkstemp(dir=self.incoming_dir, prefix="manifest-")
@@ -116,6 +119,8 @@ class ModelStore(BlobStore):
             finally:
                 temporary.unlink(missing_ok=True)
             sync_directory(target.parent)
+            if replaced is not None:
+                self._drop_unused(replaced)
 
     def copy(self, source: ModelName, destination: ModelName) -> None:
         """Give a model a second name. Raises NotFound."""
@@ -130,11 +135,22 @@ class ModelStore(BlobStore):
             for parent in list(path.parents)[:3]:
                 with contextlib.suppress(OSError):
                     parent.rmdir()
-            kept = self._referenced()
-            for layer in manifest.references:
-                blob = self.blob_path(layer.digest)
-                if blob.name not in kept:
-                    blob.unlink(missing_ok=True)
+            self._drop_unused(manifest)
+
+    def _drop_unused(self, manifest: Manifest) -> None:
+        """Remove the blobs of a manifest that is gone, except those that another one uses."""
+        kept = self._referenced()
+        for layer in manifest.references:
+            blob = self.blob_path(layer.digest)
+            if blob.name not in kept:
+                blob.unlink(missing_ok=True)
+
+    def _decoded(self, path: Path) -> Manifest | None:
+        """The manifest in a file; None when there is none that can be read."""
+        try:
+            return Manifest.decode(path.read_bytes())
+        except (OSError, ValidationError):
+            return None
 
     def prune(self) -> int:
         """Delete what nothing refers to, by Ollama's rules at start; gives the number of deleted files."""

@@ -57,6 +57,7 @@ def publish_adapter(
     *,
     base_name: str,
     parameters: Mapping[str, object] | None,
+    system: str | None = None,
 ) -> Manifest:
     """Register a base model's file with an adapter on top under a name; ``base_name`` is listed as its parent.
 
@@ -72,6 +73,8 @@ def publish_adapter(
         store.put_blob_file(base_gguf)
     model = Layer.of("model", digest, base_gguf.stat().st_size).model_copy(update={"source": base_name})
     layers = [model, Layer.of("adapter", store.adopt_blob_file(adapter), adapter.stat().st_size)]
+    if system:
+        layers.append(put_layer(store, "system", system.encode()))
     if parameters:
         layers.append(put_layer(store, "params", json.dumps(parameters).encode()))
     manifest = Manifest(config=put_config(store, gguf_config(header).encode()), layers=tuple(layers))

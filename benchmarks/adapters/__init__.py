@@ -1,0 +1,1 @@
+"""Changing between adapters on one base."""

@@ -1,0 +1,1 @@
+"""Where inference goes: a table of backends behind one Protocol, a module a kind."""

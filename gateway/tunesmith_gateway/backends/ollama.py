@@ -1,0 +1,112 @@
+"""A backend that speaks Ollama's API: the engine, or Ollama itself.
+
+Requests pass as they are, but for what Ollama's `/v1` would get wrong: it ignores `max_completion_tokens` and puts 1.0
+in place of the model's own temperature, so both are written out where a request needs them.
+"""
+
+import time
+from dataclasses import replace
+
+import aiohttp
+
+from tunesmith_gateway.answers import Answer
+from tunesmith_gateway.backends.protocol import Condition, Json, Offer
+from tunesmith_gateway.model_names import canonical
+from tunesmith_gateway.settings import BackendRow
+from tunesmith_gateway.upstream import Outgoing, Timeouts, Upstream
+from tunesmith_shared.errors import NotFound
+
+_GENERATIONS = ("/v1/chat/completions", "/v1/completions")
+_SAMPLING = ("temperature", "top_p")
+_KEPT_SECONDS = 5.0
+_MOST_KEPT = 1000
+
+
+class OllamaBackend:
+    """See `protocol.Backend`. Its store is where the gateway makes models."""
+
+    keeps_models = True
+    several_choices = False
+
+    def __init__(self, row: BackendRow, session: aiohttp.ClientSession, timeouts: Timeouts, key: str) -> None:
+        self.row = row
+        self.condition = Condition()
+        headers = {"authorization": f"Bearer {key}"} if key else {}
+        self._upstream = Upstream(row.title, row.url, session, headers, timeouts)
+        self._sampling: dict[str, tuple[float, Json]] = {}
+
+    async def send(self, request: Outgoing) -> Answer:
+        """Pass the request on, completed where it generates."""
+        body = request.body
+        if body is not None:
+            wanted = self._renamed(body)
+            if request.path in _GENERATIONS:
+                wanted = completed(wanted, await self._own_sampling(str(wanted.get("model"))))
+            if wanted != body:
+                request = replace(request, content=None, body=wanted)
+        return await self._upstream.send(request)
+
+    async def models(self) -> list[Offer]:
+        """Return what `/api/tags` lists, under the public names."""
+        return await self._offers("/api/tags")
+
+    async def loaded(self) -> list[Offer]:
+        """Return what `/api/ps` lists, under the public names."""
+        return await self._offers("/api/ps")
+
+    async def context(self, model: str) -> int | None:
+        """Return the context with which `model` is loaded; None when it is not, or the server does not say."""
+        wanted = canonical(model)
+        lengths = [offer.tag.get("context_length") for offer in await self.loaded() if offer.name == wanted]
+        return int(lengths[0]) if lengths and lengths[0] else None
+
+    async def check(self) -> None:
+        """Raise when the server does not tell its version."""
+        await self._upstream.check("/api/version")
+
+    def _renamed(self, body: Json) -> Json:
+        own = self.row.renames.get(str(body.get("model")))
+        return {**body, "model": own} if own else body
+
+    async def _offers(self, path: str) -> list[Offer]:
+        public = {canonical(own): name for name, own in self.row.renames.items()}
+        tags: list[Json] = (await self._upstream.call("GET", path, owner=""))["models"]
+        offers = []
+        for tag in tags:
+            own = canonical(tag["name"])
+            name = public.get(own)
+            offers.append(Offer(canonical(name), {**tag, "name": name, "model": name}) if name else Offer(own, tag))
+        return offers
+
+    async def _own_sampling(self, model: str) -> Json:
+        """Return the model's own temperature and top_p, where it has them; none for a model that is not there.
+
+        Kept for a few seconds, since every request that leaves them out needs them.
+        """
+        kept = self._sampling.get(model)
+        if kept is None or kept[0] < time.monotonic():
+            if len(self._sampling) >= _MOST_KEPT:
+                self._sampling.clear()
+            kept = (time.monotonic() + _KEPT_SECONDS, await self._read_sampling(model))
+            self._sampling[model] = kept
+        return kept[1]
+
+    async def _read_sampling(self, model: str) -> Json:
+        try:
+            shown = await self._upstream.call("POST", "/api/show", owner="", body={"model": model})
+        except NotFound:
+            return {}
+        lines = (line.split(maxsplit=1) for line in (shown.get("parameters") or "").splitlines())
+        return {words[0]: float(words[1]) for words in lines if words and words[0] in _SAMPLING}
+
+
+def completed(body: Json, sampling: Json) -> Json:
+    """Return `body` with the model's own `sampling` where the request has none, and with Ollama's name of the limit."""
+    limit = body.get("max_completion_tokens")
+    complete = {name: value for name, value in body.items() if name != "max_completion_tokens"}
+    if limit is not None:
+        complete.setdefault("max_tokens", limit)
+    for name, value in sampling.items():
+        if complete.get(name) is None:
+            complete[name] = value
+    return complete

@@ -1,0 +1,69 @@
+"""What the gateway asks of a backend, whatever kind it is."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from tunesmith_gateway.answers import Answer
+from tunesmith_gateway.settings import BackendRow
+from tunesmith_gateway.upstream import Outgoing
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A model of a backend: the name that clients use, and the entry that Ollama's `tags` or `ps` has for it."""
+
+    name: str
+    tag: Json
+
+
+@dataclass(slots=True)
+class Condition:
+    """How a backend is doing: whether its last check succeeded, its open requests, and its models by identity.
+
+    `models` is None until the backend has told them. A backend counts as healthy until something says otherwise.
+    """
+
+    healthy: bool = True
+    running: int = 0
+    models: frozenset[str] | None = field(default=None)
+
+
+class Backend(Protocol):
+    """One row of the table, ready to be asked."""
+
+    @property
+    def row(self) -> BackendRow:
+        """What the configuration says of it."""
+
+    @property
+    def condition(self) -> Condition:
+        """How it is doing; the table, its routes and the health checks keep it."""
+
+    @property
+    def keeps_models(self) -> bool:
+        """Whether models can be made and deleted there, and new ones appear without being asked for."""
+
+    @property
+    def several_choices(self) -> bool:
+        """Whether one request can ask for several choices (`n`)."""
+
+    async def send(self, request: Outgoing) -> Answer:
+        """Return the answer to a request in OpenAI's or Ollama's dialect, in that dialect.
+
+        Raises as `Target.send` does, `Unsupported` for a route that this kind does not have and `BadRequest` for an
+        option of which it knows no equivalent.
+        """
+
+    async def models(self) -> list[Offer]:
+        """Return the models that can be asked for here."""
+
+    async def loaded(self) -> list[Offer]:
+        """Return the models that are in memory, where the backend tells it."""
+
+    async def context(self, model: str) -> int | None:
+        """Return the tokens of context with which `model` runs; None when the backend does not tell."""
+
+    async def check(self) -> None:
+        """Raise when the backend does not answer."""

@@ -1,0 +1,84 @@
+"""What a grounded answer stands on: excerpts from documents and vector stores, as many as the model's context takes."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunesmith_gateway.citations import Chunk
+from tunesmith_gateway.context import ContextFitter, Prompt
+from tunesmith_gateway.documents import DocumentService, Found, Retrieval
+
+NOT_IN_THE_DOCUMENTS = "The documents do not say. Nothing in them answers this question."
+"""The whole answer when no document has enough evidence; the model is not asked, since it would invent one."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which documents of `model` and which vector stores to look into, and how."""
+
+    owner: str
+    model: str
+    documents: list[str]
+    vector_store_ids: list[str]
+    retrieval: Retrieval
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """The excerpts of a turn, best first, and what became of the others.
+
+    `evidence` is the best of the sources', from 0 to 1; `omitted` counts excerpts that did not fit the context.
+    """
+
+    chunks: list[Chunk]
+    evidence: float = 0.0
+    omitted: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def refused(self) -> bool:
+        """Whether there is nothing to answer from."""
+        return not self.chunks
+
+
+class Grounder:
+    """Finds excerpts, and leaves out the worst ones until a prompt fits."""
+
+    def __init__(self, documents: DocumentService, fitter: ContextFitter) -> None:
+        self._documents = documents
+        self._fitter = fitter
+
+    async def find(self, wanted: Wanted, question: str) -> Grounding:
+        """Look into all sources at once. Raises `NotFound` for documents and vector stores that are not there."""
+        owner, how = wanted.owner, wanted.retrieval
+        searches: list[Coroutine[Any, Any, Found]] = []
+        if wanted.documents:
+            searches.append(self._documents.search_model(owner, wanted.model, wanted.documents, question, how))
+        searches += [self._documents.search(owner, store, question, how) for store in wanted.vector_store_ids]
+        return together(await asyncio.gather(*searches), how.k)
+
+    async def fit(self, grounding: Grounding, prompt_of: Callable[[list[Chunk]], Prompt]) -> Grounding:
+        """Leave out excerpts from the worst upwards until the prompt that `prompt_of` makes of the others fits.
+
+        The best one stays: when not even that fits, the model server's refusal says so with the numbers.
+        """
+        kept = grounding.chunks
+        while len(kept) > 1 and not await self._fitter.fits(prompt_of(kept)):
+            kept = kept[:-1]
+        omitted = len(grounding.chunks) - len(kept)
+        notes = [f"{omitted} excerpts did not fit the model's context."] if omitted else []
+        return Grounding(kept, grounding.evidence, omitted, grounding.notes + notes)
+
+
+def together(sources: list[Found], k: int) -> Grounding:
+    """Return the `k` best excerpts of the sources with enough evidence: all their first ones, then all second ones.
+
+    Scores of different vector stores cannot be compared, ranks can; the source with more evidence comes first.
+    """
+    good = sorted((found for found in sources if found.sufficient), key=lambda found: -found.evidence)
+    longest = max((len(found.chunks) for found in good), default=0)
+    mixed = [found.chunks[rank] for rank in range(longest) for found in good if rank < len(found.chunks)]
+    evidence = max((found.evidence for found in sources), default=0.0)
+    notes = list(dict.fromkeys(note for found in sources for note in found.notes))
+    return Grounding(mixed[:k], evidence, 0, notes)

@@ -1,0 +1,97 @@
+"""The stages after the indexes, each by itself: terms, evidence, diversity, passages."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tunesmith_rag.diversity import diverse_order
+from tunesmith_rag.evidence import weigh
+from tunesmith_rag.index import Chunk
+from tunesmith_rag.lexical import LexicalIndex
+from tunesmith_rag.passages import join_texts, merged
+from tunesmith_rag.ranking import Result
+from tunesmith_rag.terms import terms_of
+from tunesmith_shared.tables import Document
+
+DOCUMENT = Document(id="doc-1", file_id="file-1", filename="a.pdf", attributes={})
+
+
+def result(index: int, text: str, page: int = 1, score: float = 0.5) -> Result:
+    return Result(Chunk("doc-1", index, page, text), DOCUMENT, score, 0.01)
+
+
+def test_terms_are_stemmed_as_in_the_full_text_index_and_codes_stay() -> None:
+    assert terms_of(["Calibrated GAUGES", "", "E07 calibrates a gauge"]) == [
+        {"calibr", "gaug"},
+        set(),
+        {"e07", "calibr", "a", "gaug"},
+    ]
+
+
+async def test_coverage_weighs_rare_terms_most_and_leaves_function_words_out(tmp_path: Path) -> None:
+    index = LexicalIndex(tmp_path)
+    texts = [*(f"The ferry number {number} leaves" for number in range(30)), "The ferry Borkum leaves"]
+    await index.add("vs-1", [Chunk("doc-1", number, 1, text) for number, text in enumerate(texts)], {})
+    asked = ["When does the ferry to Borkum leave?", "Where does the zeppelin leave?"]
+    borkum = await index.compare("vs-1", asked[:1], ["The Borkum", "A ferry leaves", "what is the"])
+    zeppelin = await index.compare("vs-1", asked[1:], ["The ferry leaves"])
+    assert borkum.coverage(0) > 0.8
+    assert 0.0 < borkum.coverage(1) < 0.2
+    assert borkum.coverage(2) == 0.0
+    assert borkum.known == [1.0]
+    assert zeppelin.known[0] < 0.2
+    nothing = await index.compare("vs-2", ["Borkum"], ["Borkum"])
+    assert (nothing.known, nothing.coverage(0)) == ([0.0], 0.0)
+    index.close()
+
+
+def test_evidence_grows_with_likeness_with_known_terms_and_with_the_lead_of_the_best_chunk() -> None:
+    def score(similarities: list[float], coverages: list[float], known: float) -> float:
+        return weigh(similarities, coverages, known, 0.5).score
+
+    weak = score([0.3] * 7, [0.2] * 7, 0.4)
+    assert weak < score([0.5] * 7, [0.2] * 7, 0.4)
+    assert weak < score([0.3] * 7, [0.2] * 7, 1.0)
+    assert weak < score([0.3] * 7, [0.9, *[0.2] * 6], 0.4)
+    assert weigh([], [], 1.0, 0.14).sufficient is False
+
+
+def test_without_a_weight_the_order_is_that_of_the_scores() -> None:
+    assert diverse_order([0.1, 0.9, 0.5], np.eye(3, dtype=np.float32), 0.0) == [1, 2, 0]
+    assert diverse_order([], np.zeros((0, 0), np.float32), 0.3) == []
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_what_says_the_same_again_comes_later_whatever_the_scale_of_the_scores(scale: float) -> None:
+    vectors = np.array([[1, 0], [1, 0], [0, 1]], np.float32)
+    assert diverse_order([1.0 * scale, 0.95 * scale, 0.8 * scale], vectors, 0.3) == [0, 2, 1]
+
+
+def test_negative_scores_of_a_cross_encoder_are_an_order_too() -> None:
+    assert diverse_order([-9.0, -1.0, -4.0], np.eye(3, dtype=np.float32), 0.3) == [1, 2, 0]
+
+
+def test_neighbours_become_one_passage_in_the_place_of_the_best_with_their_overlap_once() -> None:
+    found = [
+        result(4, "poured over twenty minutes. It passes.", score=0.9),
+        result(9, "Far away."),
+        result(3, "Water is poured over twenty minutes.", score=0.4),
+        result(5, "It passes. Always."),
+        result(6, "Next page.", page=2),
+    ]
+    passages = merged(found)
+    assert [passage.chunk.text for passage in passages] == [
+        "Water is poured over twenty minutes. It passes. Always.",
+        "Far away.",
+        "Next page.",
+    ]
+    assert (passages[0].chunks, passages[0].chunk.index, passages[0].score) == (3, 3, 0.9)
+
+
+def test_a_chunk_that_closes_a_gap_makes_one_passage_of_two() -> None:
+    assert [passage.chunk.text for passage in merged([result(1, "a"), result(3, "c"), result(2, "b")])] == ["a\nb\nc"]
+
+
+def test_short_ends_that_are_alike_by_chance_are_not_an_overlap() -> None:
+    assert join_texts("the mast", "mast top") == "the mast\nmast top"

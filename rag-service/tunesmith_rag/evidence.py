@@ -1,0 +1,61 @@
+"""How likely it is that the chunks found answer the question: a logistic rule over three signals.
+
+The coefficients are fitted on the tuning half of the project's question set by
+`python -m benchmarks.documents.quality.fit`, which prints this table anew; `benchmarks/documents/README.md` says how
+well the rule tells questions that the documents answer from those that they do not, and what a threshold costs.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+COVERAGE_WEIGHT = 0.8
+"""What covering all of a question's terms counts for beside a cosine similarity of 1; also of the word reranker."""
+
+INTERCEPT = -3.35
+COEFFICIENTS = {"similarity": 0.36, "known": 2.32, "lead": 4.02}
+
+_NEXT = 6
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The probability that the documents answer the question, what it stands on, and the threshold it must reach.
+
+    `similarity` is the best cosine of a chunk and the question, `known` the share of the question's terms (by rarity)
+    that stands anywhere in the store, `lead` how far the best chunk is ahead of the next five in similarity and
+    coverage together.
+    """
+
+    signals: dict[str, float]
+    threshold: float
+
+    @property
+    def score(self) -> float:
+        """The probability, from 0 to 1, if one question of two could be answered."""
+        total = INTERCEPT + sum(weight * self.signals[name] for name, weight in COEFFICIENTS.items())
+        return 1 / (1 + math.exp(-total))
+
+    @property
+    def sufficient(self) -> bool:
+        """Whether the chunks are worth answering from."""
+        return self.score >= self.threshold
+
+
+def weigh(similarities: Sequence[float], coverages: Sequence[float], known: float, threshold: float) -> Evidence:
+    """Return the evidence of chunks with these cosine similarities and coverages."""
+    if not similarities:
+        return Evidence({"similarity": 0.0, "known": 0.0, "lead": 0.0}, threshold)
+    blended = sorted(map(blend, similarities, coverages), reverse=True)
+    following = blended[1:_NEXT] or [0.0]
+    signals = {
+        "similarity": max(similarities),
+        "known": known,
+        "lead": blended[0] - sum(following) / len(following),
+    }
+    return Evidence(signals, threshold)
+
+
+def blend(similarity: float, coverage: float) -> float:
+    """Return how well a chunk fits a question by meaning and by words together."""
+    return similarity + COVERAGE_WEIGHT * coverage

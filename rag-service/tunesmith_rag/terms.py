@@ -1,0 +1,83 @@
+"""Which terms of a question stand in which texts, and how rare they are: what BM25 sees, taken apart.
+
+Terms are those of the full-text index (`lexical.py`): lower case, without accents, stemmed by Porter's rules. English
+function words are left out, because how often they stand in a text says nothing about what it answers.
+"""
+
+import math
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+TOKENIZER = "porter unicode61 remove_diacritics 2"
+"""FTS5's tokenizer of the full-text index and of everything that is compared with it."""
+
+_WORDS = """
+a about after am an and any are as at be been before being but by can could did do does down for from get gets
+had has have he her his how i if in into is it its many may me might much must my no not of off on one or our
+out over should so some such than that the their them then there these they this those to under up us was we
+were what when where which who whom whose why will with would you your
+"""
+FUNCTION_WORDS = frozenset(_WORDS.split())
+"""English words that say how a question is put, not what it is about."""
+_SCRATCH = f"""
+CREATE VIRTUAL TABLE texts USING fts5 (text, tokenize = '{TOKENIZER}');
+CREATE VIRTUAL TABLE terms USING fts5vocab (texts, instance);
+"""
+
+
+@dataclass(frozen=True)
+class SharedTerms:
+    """For each question the weights of its terms (inverse document frequency) and the share of this weight that stands
+    anywhere in the store; for each text its terms.
+    """
+
+    weights: list[dict[str, float]]
+    known: list[float]
+    texts: list[set[str]]
+
+    def coverage(self, text: int) -> float:
+        """Return the share of a question's weight that stands in this text, from 0 to 1; of the best question."""
+        return max((_share(weights, self.texts[text]) for weights in self.weights), default=0.0)
+
+
+def shared_terms(store: sqlite3.Connection, questions: Sequence[str], texts: Sequence[str]) -> SharedTerms:
+    """Compare `questions` with `texts`, rarity as in the full-text index that `store` is connected to."""
+    *found, stop = terms_of([*questions, *texts, " ".join(FUNCTION_WORDS)])
+    store.execute("CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab (main, words, row)")
+    (size,) = store.execute("SELECT coalesce(max(number), 0) FROM chunks").fetchone()
+    weights, known = [], []
+    for terms in found[: len(questions)]:
+        frequencies = {term: _frequency(store, term) for term in terms - stop}
+        weights.append({term: _rarity(size, frequency) for term, frequency in frequencies.items()})
+        known.append(_share(weights[-1], {term for term, frequency in frequencies.items() if frequency}))
+    return SharedTerms(weights, known, found[len(questions) :])
+
+
+def terms_of(texts: Sequence[str]) -> list[set[str]]:
+    """Return the terms of each text."""
+    found: list[set[str]] = [set() for _ in texts]
+    scratch = sqlite3.connect(":memory:")
+    try:
+        scratch.executescript(_SCRATCH)
+        scratch.executemany("INSERT INTO texts (rowid, text) VALUES (?, ?)", enumerate(texts))
+        for term, row in scratch.execute("SELECT term, doc FROM terms"):
+            found[row].add(term)
+    finally:
+        scratch.close()
+    return found
+
+
+def _frequency(store: sqlite3.Connection, term: str) -> int:
+    row = store.execute("SELECT doc FROM temp.vocabulary WHERE term = ?", (term,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _rarity(size: int, frequency: int) -> float:
+    """Return BM25's inverse document frequency in the form that is never negative."""
+    return math.log(1 + (max(size, frequency) - frequency + 0.5) / (frequency + 0.5))
+
+
+def _share(weights: dict[str, float], terms: set[str]) -> float:
+    whole = sum(weights.values())
+    return sum(weight for term, weight in weights.items() if term in terms) / whole if whole else 0.0

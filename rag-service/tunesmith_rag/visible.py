@@ -1,0 +1,74 @@
+"""What the two indexes find among documents that may be seen: the database decides, before and after they are asked."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tunesmith_rag.index import Filter, Hit, Matrix
+from tunesmith_rag.legs import Legs
+from tunesmith_rag.lexical import WordHit
+from tunesmith_rag.repository import Documents
+from tunesmith_shared.database import Database
+from tunesmith_shared.errors import Unavailable
+from tunesmith_shared.tables import Document
+
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Found:
+    """The hits of every version by meaning, of every question as asked by words, and the documents they are from."""
+
+    dense: list[list[Hit]]
+    lexical: list[list[WordHit]]
+    documents: dict[str, Document]
+
+
+class Finder:
+    """Asks both indexes of a store at once."""
+
+    def __init__(self, database: Database, index: Legs) -> None:
+        self._database = database
+        self._index = index
+
+    async def find(
+        self, store_id: str, vectors: Matrix, texts: Sequence[str], depth: int, where: Filter | None
+    ) -> Found:
+        """Return the `depth` best hits of each vector and of each text among completed documents, and these documents.
+
+        When a document came or went between the looks at the database, the answer would mix two states and is asked
+        for again. The first try has no condition on documents, because in Chroma 1.5 one costs ten times the query
+        (7 ms against 60 ms at 20,000 chunks); only when hidden chunks took places is it added.
+        """
+        before = await self._hidden(store_id)
+        condition = where
+        for _ in range(_ATTEMPTS):
+            dense, lexical = await asyncio.gather(
+                self._index.dense.search(store_id, vectors, depth, condition),
+                self._index.lexical.search(store_id, texts, depth, condition),
+            )
+            found = {hit.chunk.document_id for hits in dense for hit in hits}
+            found |= {hit.chunk.document_id for hits in lexical for hit in hits}
+            async with self._database.session() as session:
+                documents = await Documents(session).completed(found)
+                after = await Documents(session).hidden(store_id)
+            if after == before and found <= documents.keys():
+                return Found(dense, lexical, documents)
+            before, condition = after, _without(where, after | (found - documents.keys()))
+        raise Unavailable("The documents of this vector store are changing too fast to be searched.", retry_after=1)
+
+    async def vectors(self, store_id: str, found: Found, names: Iterable[str]) -> dict[str, Matrix]:
+        """Return the vectors of chunks; only those that were found by their words alone are asked for."""
+        known = {hit.chunk.id: hit.vector for hits in found.dense for hit in hits}
+        return known | await self._index.dense.vectors(store_id, [name for name in names if name not in known])
+
+    async def _hidden(self, store_id: str) -> set[str]:
+        async with self._database.session() as session:
+            return await Documents(session).hidden(store_id)
+
+
+def _without(where: Filter | None, document_ids: set[str]) -> Filter | None:
+    if not document_ids:
+        return where
+    condition = {"document": {"$nin": sorted(document_ids)}}
+    return {"$and": [where, condition]} if where else condition
