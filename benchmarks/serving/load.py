@@ -82,7 +82,9 @@ async def consistency(target: Target, seed: int) -> Consistency:
 
 
 def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=600), connector=aiohttp.TCPConnector(limit=0))
+    """A new connection a request: llama.cpp's server closes one after each stream, whatever it promises."""
+    connector = aiohttp.TCPConnector(limit=0, force_close=True)
+    return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=600), connector=connector)
 
 
 def _body(prompt: str, tokens: int) -> dict[str, Any]:

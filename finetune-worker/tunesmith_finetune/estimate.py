@@ -24,8 +24,8 @@ from tunesmith_finetune.device import Device, choose_device
 PROBE_SECONDS = 0.5
 SHARE_OF_PEAK = 0.5
 """Of the pace of one large product, what a training reaches: attention, norms and the optimiser do no large ones."""
-FORWARDS = {"supervised": 1.0, "dpo": 2.0, "orpo": 1.0, "kto": 2.67}
-"""Forward passes a text gets: preference training also asks the reference, KTO also for a mismatched answer."""
+FORWARDS = {"supervised": 1.0, "dpo": 2.0, "orpo": 1.0, "kto": 4.0}
+"""Forward passes a text gets: preference training also asks the reference, and KTO both for a mismatched answer."""
 ADAM_BYTES = 16
 """Bytes for each learnt number: itself, its gradient and Adam's two moments, in float32."""
 QUANTISED_BYTES = {"nf4": 0.56, "int8": 1.06}

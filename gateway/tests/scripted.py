@@ -17,13 +17,14 @@ class ScriptedOllama:
     """Answers with `reply(body)`, while `open` is not set only what `hold` says no to.
 
     `bodies` are the requests seen, `running` counts those without an answer yet, `most` those at once, and `gone`
-    those whose client left.
+    those whose client left. Where `takes_n`, a request gets as many choices as it asks for, which Ollama does not do.
     """
 
     url: str = ""
     reply: Callable[[Json], str] = field(default=lambda body: str(body["messages"][-1]["content"]))
     status: int = 200
     hold: Callable[[Json], bool] = field(default=lambda _: True)
+    takes_n: bool = False
     bodies: list[Json] = field(default_factory=list)
     running: int = 0
     most: int = 0
@@ -33,7 +34,7 @@ class ScriptedOllama:
     def reset(self) -> None:
         """Be as if new: answer everything at once with its own prompt, and count from 0."""
         new = ScriptedOllama()
-        self.reply, self.status, self.hold = new.reply, new.status, new.hold
+        self.reply, self.status, self.hold, self.takes_n = new.reply, new.status, new.hold, new.takes_n
         self.bodies.clear()
         self.most = self.gone = 0
         self.open.set()
@@ -70,10 +71,15 @@ class ScriptedOllama:
         if path == "/api/chat":
             message = {"role": "assistant", "content": self.reply({**body, **body.get("options", {})})}
             return {"message": message, "done": True, "prompt_eval_count": 10, "eval_count": 3}
-        message = {"role": "assistant", "content": self.reply(body)}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        count = body.get("n", 1) if self.takes_n else 1
+        replies = [self.reply({**body, "seed": body["seed"] + index} if count > 1 else body) for index in range(count)]
+        choices = [
+            {"index": index, "message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
+            for index, reply in enumerate(replies)
+        ]
+        usage |= {"completion_tokens": 3 * count, "total_tokens": 10 + 3 * count}
         head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"]}
-        return {**head, "choices": [choice], "usage": usage}
+        return {**head, "choices": choices, "usage": usage}
 
 
 @asynccontextmanager

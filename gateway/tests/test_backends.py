@@ -211,11 +211,13 @@ async def test_what_ollama_ignores_is_written_out_for_it(table: Table) -> None:
     assert "max_completion_tokens" not in body
     table.left.reset()
     table.right.reset()
+    table.left.knows_n = table.right.knows_n = False
     several = (await table.ask(n=3, seed=4, temperature=1)).json()
     assert [choice["index"] for choice in several["choices"]] == [0, 1, 2]
     sent = table.left.bodies + table.right.bodies
     assert sorted(body["seed"] for body in sent) == [4, 5, 6]
-    assert all("n" not in body and body["temperature"] == 1 for body in sent)
+    assert all(body["temperature"] == 1 for body in sent)
+    assert [body["n"] for body in sent if "n" in body] == [3], "whether it is ignored shows with the first answer"
 
 
 async def test_a_refused_key_is_the_operators_matter(table: Table) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
 import openai
@@ -21,15 +23,24 @@ FIVE = {"self_consistency": {"samples": 5, "method": "rouge_l"}}
 CANDIDATES = [{"content": c.content, "score": c.score} for c in rank(list(SAID.values()))]
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def over(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[httpx.AsyncClient, ScriptedOllama]]:
-    folder = tmp_path_factory.mktemp("sampling")
+@asynccontextmanager
+async def gateway_over_scripted(folder: Path) -> AsyncIterator[tuple[httpx.AsyncClient, ScriptedOllama]]:
+    """A gateway that has not asked its model server for anything yet."""
     async with scripted_ollama() as server:
         with platform_at(folder, TUNESMITH_OLLAMA_HOST=server.url) as platform:
             await asyncio.to_thread(platform.start, "gateway")
             headers = {"authorization": f"Bearer {platform.key}"}
             async with httpx.AsyncClient(base_url=platform.url, headers=headers, timeout=30) as client:
+                server.reply = lambda body: SAID[body["seed"]]
                 yield client, server
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def over(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[httpx.AsyncClient, ScriptedOllama]]:
+    """A gateway that knows already that its model server gives one choice, whatever `n` says."""
+    async with gateway_over_scripted(tmp_path_factory.mktemp("sampling")) as (client, server):
+        await client.post("/v1/chat/completions", json={**ASKED, **FIVE})
+        yield client, server
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -41,6 +52,24 @@ async def fresh(over: tuple[httpx.AsyncClient, ScriptedOllama]) -> tuple[httpx.A
 
 
 Over = tuple[httpx.AsyncClient, ScriptedOllama]
+
+
+async def test_a_server_that_knows_n_is_asked_once_and_what_another_leaves_out_is_asked_for(tmp_path: Path) -> None:
+    async with gateway_over_scripted(tmp_path) as (client, server):
+        server.takes_n = True
+        together = (await client.post("/v1/chat/completions", json={**ASKED, **FIVE})).json()
+        assert [(body["n"], body["seed"]) for body in server.bodies] == [(5, 7)]
+        assert together["tunesmith"]["candidates"] == CANDIDATES
+        assert together["usage"] == {"prompt_tokens": 10, "completion_tokens": 15, "total_tokens": 25}
+
+        server.reset()
+        server.reply = lambda body: SAID[body["seed"]]
+        assert (await client.post("/v1/chat/completions", json={**ASKED, **FIVE})).json() == together
+        assert [body.get("n") for body in server.bodies] == [5, None, None, None, None]
+        assert sorted(body["seed"] for body in server.bodies) == [7, 8, 9, 10, 11]
+        server.bodies.clear()
+        assert (await client.post("/v1/chat/completions", json={**ASKED, **FIVE})).json() == together
+        assert [body.get("n") for body in server.bodies] == [None] * 5, "it is known by now"
 
 
 async def test_five_samples_run_at_once_with_their_own_seeds_and_the_medoid_answers(fresh: Over) -> None:

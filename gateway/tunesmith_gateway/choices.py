@@ -1,7 +1,7 @@
 """Several choices of one request (`n`), where a backend does not offer them: as many generations at once, put together.
 
-The prompt is the same in all of them, so a server that keeps prompts computes it once. A request with a seed gives
-choice i the seed + i, which makes the choices differ and can be repeated.
+A whole answer is asked for all its choices first: a backend that knows `n` reads the prompt once for all of them. A
+request with a seed gives choice i the seed + i, which makes the choices differ and can be repeated.
 """
 
 import asyncio
@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from tunesmith_gateway.backends.route import Route
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.sse import DONE, event, read_events
-from tunesmith_gateway.upstream import Target
 from tunesmith_shared.errors import TunesmithError, openai_body
 
 Json = dict[str, Any]
@@ -26,11 +26,12 @@ Result = TypeVar("Result")
 class Choices(Response):
     """The answer to a request for `count` choices, whole or as one stream in which each chunk names its choice."""
 
-    def __init__(self, target: Target, owner: str, path: str, body: Json, count: int) -> None:
+    def __init__(self, route: Route, owner: str, path: str, body: Json, count: int) -> None:
         super().__init__()
-        self._target = target
+        self._route = route
         self._owner = owner
         self._path = path
+        self._body = body
         self._bodies = numbered(body, count)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,12 +40,9 @@ class Choices(Response):
         if self._bodies[0].get("stream"):
             response = StreamingResponse(self._streamed(), media_type="text/event-stream")
         else:
-            response = JSONResponse(await while_connected(Request(scope, receive), self._whole()))
+            work = several(self._route, self._path, self._owner, self._body, len(self._bodies))
+            response = JSONResponse(await while_connected(Request(scope, receive), work))
         await response(scope, receive, send)
-
-    async def _whole(self) -> Json:
-        calls = [self._target.call("POST", self._path, owner=self._owner, body=body) for body in self._bodies]
-        return merged(await together(calls))
 
     async def _streamed(self) -> AsyncIterator[bytes]:
         queue: asyncio.Queue[bytes | TunesmithError | None] = asyncio.Queue(maxsize=64)
@@ -68,7 +66,7 @@ class Choices(Response):
 
     async def _read(self, index: int, queue: "asyncio.Queue[bytes | TunesmithError | None]") -> None:
         """Put the chunks of one generation into the queue, each choice under its own index, and None at the end."""
-        events = read_events(self._target, self._path, self._owner, self._bodies[index])
+        events = read_events(self._route, self._path, self._owner, self._bodies[index])
         try:
             async with aclosing(events) as parts:
                 async for part in parts:
@@ -79,6 +77,23 @@ class Choices(Response):
             await queue.put(None)
         except TunesmithError as error:
             await queue.put(error)
+
+
+async def several(route: Route, path: str, owner: str, body: Json, count: int) -> Json:
+    """Return one whole answer with `count` choices.
+
+    What a backend that ignores `n` leaves out comes from requests of their own, all at once.
+    """
+    bodies = numbered(body, count)
+    answers: list[Json] = []
+    if count > 1 and route.tries_choices:
+        answers = [await route.call("POST", path, owner=owner, body={**bodies[0], "n": count})]
+        given = len(answers[0]["choices"])
+        if given < count:
+            route.ignores_n()
+        bodies = bodies[given:]
+    rest = [route.call("POST", path, owner=owner, body=one) for one in bodies]
+    return merged([*answers, *await together(rest)])
 
 
 async def together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
@@ -94,9 +109,10 @@ async def together(work: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
 
 
 def merged(answers: list[Json]) -> Json:
-    """Return one answer with every answer's choice under its index. The prompt's tokens count once."""
+    """Return one answer with the choices of all, numbered in their order. The prompt's tokens count once."""
     whole = dict(answers[0])
-    whole["choices"] = [{**answer["choices"][0], "index": index} for index, answer in enumerate(answers)]
+    choices = [choice for answer in answers for choice in answer["choices"]]
+    whole["choices"] = [{**choice, "index": index} for index, choice in enumerate(choices)]
     if "usage" in whole:
         prompt = answers[0]["usage"]["prompt_tokens"]
         completion = sum(answer["usage"]["completion_tokens"] for answer in answers)

@@ -1,6 +1,7 @@
 """Several generations of one prompt at once, and the one of them that answers.
 
-The samples run side by side, so that the server computes them as one batch. With a seed, sample i has the seed + i:
+The samples run side by side, so that the server computes them as one batch, and where it can reads their prompt once
+for all. With a seed, sample i has the seed + i:
 the samples differ, and the same request gives the same winner again.
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 import orjson
 
 from tunesmith_gateway.chat import Generated
-from tunesmith_gateway.choices import merged, together
+from tunesmith_gateway.choices import together
 from tunesmith_gateway.self_consistency import Candidate, SelfConsistency, medoid, rank
 from tunesmith_gateway.sse import DONE, event
 from tunesmith_shared.errors import BadRequest, UpstreamFailed
@@ -43,7 +44,7 @@ async def consistent_text(
 
 
 async def consistent_answer(
-    ask: Callable[[Json], Coroutine[Any, Any, Json]], body: Json, wanted: SelfConsistency
+    ask: Callable[[Json, int], Coroutine[Any, Any, Json]], body: Json, wanted: SelfConsistency
 ) -> Json:
     """Return the chat completion that wins, with every candidate under `tunesmith` and all tokens in the usage.
 
@@ -52,10 +53,9 @@ async def consistent_answer(
     if body.get("tools"):
         raise BadRequest("self_consistency compares texts: leave the tools out.", param="self_consistency")
     single = {name: value for name, value in body.items() if name not in ("n", "stream", "stream_options")}
-    answers = await together([ask(each) for each in seeded(single, wanted.samples)])
-    texts = [answer["choices"][0]["message"].get("content") or "" for answer in answers]
+    answer = await ask(seeded(single, 1)[0], wanted.samples)
+    texts = [choice["message"].get("content") or "" for choice in answer["choices"]]
     candidates = await asyncio.to_thread(rank, texts)
-    answer = merged(answers)
     answer["choices"] = [{**answer["choices"][medoid(candidates)], "index": 0}]
     answer["tunesmith"] = {"candidates": shown(candidates)}
     return answer

@@ -35,6 +35,11 @@ class OllamaBackend:
         self._upstream = Upstream(row.title, row.url, session, headers, timeouts)
         self._sampling: dict[str, tuple[float, Json]] = {}
 
+    @property
+    def tries_choices(self) -> bool:
+        """The engine knows `n`, Ollama does not: which one it is shows with the first answer."""
+        return not self.condition.ignores_n
+
     async def send(self, request: Outgoing) -> Answer:
         """Pass the request on, completed where it generates."""
         body = request.body

@@ -49,7 +49,7 @@ class OpenAiBackend:
     def __init__(self, row: BackendRow, session: aiohttp.ClientSession, timeouts: Timeouts, key: str) -> None:
         self.row = row
         self.condition = Condition()
-        self.several_choices = row.several_choices
+        self.several_choices = self.tries_choices = row.several_choices
         headers = {"authorization": f"Bearer {key}"} if key else {}
         url = row.url.removesuffix("/v1")
         self._upstream = Upstream(row.title, url, session, headers, timeouts, tells_owner=False)

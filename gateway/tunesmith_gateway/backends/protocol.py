@@ -22,12 +22,14 @@ class Offer:
 class Condition:
     """How a backend is doing: whether its last check succeeded, its open requests, and its models by identity.
 
-    `models` is None until the backend has told them. A backend counts as healthy until something says otherwise.
+    `models` is None until the backend has told them. A backend counts as healthy until something says otherwise, and
+    as one that knows `n` until an answer had fewer choices than were asked for.
     """
 
     healthy: bool = True
     running: int = 0
     models: frozenset[str] | None = field(default=None)
+    ignores_n: bool = False
 
 
 class Backend(Protocol):
@@ -47,7 +49,11 @@ class Backend(Protocol):
 
     @property
     def several_choices(self) -> bool:
-        """Whether one request can ask for several choices (`n`)."""
+        """Whether one request can ask for several choices (`n`), also as a stream."""
+
+    @property
+    def tries_choices(self) -> bool:
+        """Whether a request that does not stream asks for several choices, to see how many come."""
 
     async def send(self, request: Outgoing) -> Answer:
         """Return the answer to a request in OpenAI's or Ollama's dialect, in that dialect.

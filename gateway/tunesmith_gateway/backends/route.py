@@ -32,6 +32,16 @@ class Route(Target):
         """Whether each of these backends takes a request for several choices."""
         return all(backend.several_choices for backend in self._backends)
 
+    @property
+    def tries_choices(self) -> bool:
+        """Whether each of these backends may give several choices for one request that does not stream."""
+        return all(backend.tries_choices for backend in self._backends)
+
+    def ignores_n(self) -> None:
+        """Remember that an answer had fewer choices than were asked for."""
+        for backend in self._backends:
+            backend.condition.ignores_n = True
+
     async def context(self) -> int | None:
         """Return the tokens of context with which the model runs; None when no backend tells."""
         for backend in self._backends:

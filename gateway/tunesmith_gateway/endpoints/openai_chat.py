@@ -16,6 +16,7 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from tunesmith_gateway.chat import Generated, Question, Turn
+from tunesmith_gateway.choices import merged, several
 from tunesmith_gateway.dependencies import GatewayServices, Generator, Services, held
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.endpoints.retrieval import RetrievalOptions, shown_retrieval
@@ -117,14 +118,14 @@ async def _question(services: Services, owner: str, body: dict[str, Any], extens
 async def _whole(
     services: Services, turn: Turn, body: dict[str, Any], consistency: SelfConsistency | None
 ) -> dict[str, Any]:
-    async def ask(one: dict[str, Any]) -> dict[str, Any]:
-        if turn.refused:
-            return refusal_completion(turn.model)
-        path, owner = "/v1/chat/completions", turn.question.owner
-        answer: dict[str, Any] = await services.backends.route(turn.model).call("POST", path, owner=owner, body=one)
-        return answer
+    path, owner, route = "/v1/chat/completions", turn.question.owner, services.backends.route(turn.model)
 
-    answer = await (ask(body) if consistency is None else consistent_answer(ask, body, consistency))
+    async def ask(one: dict[str, Any], count: int) -> dict[str, Any]:
+        if turn.refused:
+            return merged([refusal_completion(turn.model)] * count)
+        return await several(route, path, owner, one, count)
+
+    answer = await (ask(body, 1) if consistency is None else consistent_answer(ask, body, consistency))
     message = answer["choices"][0]["message"]
     text = message.get("content") or ""
     message["annotations"] = _annotations(turn, text)

@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from fastapi import Request
 
-from tunesmith_gateway.choices import Choices, merged, numbered, together
+from tunesmith_gateway.choices import Choices, several
 from tunesmith_gateway.dependencies import Services
 from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.relay import SSE, SSE_HIDING_USAGE, Generation, Relay
@@ -54,10 +54,7 @@ async def generate_whole(services: Services, owner: str, path: str, body: Json) 
     """Return the whole answer to a generation, with all its choices."""
     await services.models.allow(owner, model_of(body))
     route = services.backends.route(model_of(body))
-    count = number_of_choices(body)
-    bodies = [body] if route.several_choices else numbered(body, count)
-    answers: list[Json] = await together([route.call("POST", path, owner=owner, body=each) for each in bodies])
-    return merged(answers) if len(answers) > 1 else answers[0]
+    return await several(route, path, owner, body, number_of_choices(body))
 
 
 def relay(

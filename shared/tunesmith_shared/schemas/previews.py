@@ -51,8 +51,8 @@ class TokenCounts(BaseModel):
 
 
 class PreviewEstimate(BaseModel):
-    """What training will take, reckoned from the model's shape and the machine's measured pace; loading and export are
-    not in it. Both are within a factor of two or so.
+    """What training will take, reckoned from the model's shape and the machine's pace at that moment: orders of
+    magnitude to decide by. Loading, evaluation and export are not in it.
     """
 
     seconds: int
