@@ -30,7 +30,8 @@ def control(*action: str) -> None:
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Platform]:
-    with platform_at(tmp_path, TUNESMITH_EMBEDDING_BATCH="1") as platform:
+    slowly = {"TUNESMITH_EMBEDDER": "ollama", "TUNESMITH_EMBEDDING_BATCH": "1"}  # so that there is a middle
+    with platform_at(tmp_path, **slowly) as platform:
         platform.start("engine", "rag", "worker", "gateway")
         wait_for_models(platform.services["engine"].url)
         yield platform

@@ -20,6 +20,7 @@ from tunesmith_rag.publish import clean_up, fail, in_progress, progress, publish
 from tunesmith_rag.repository import Stores
 from tunesmith_shared.durable import WORKFLOW
 from tunesmith_shared.errors import TunesmithError, UpstreamFailed
+from tunesmith_shared.outage import outlasting
 from tunesmith_shared.tables import Document, VectorStore
 
 QUEUE = "ingestion"
@@ -70,6 +71,7 @@ async def _attempt(document_id: str, revision: int) -> dict[str, str] | None:
 
 
 @DBOS.step()
+@outlasting
 async def bring_in(document_id: str, revision: int = 0) -> dict[str, str] | None:
     """Write the document's chunks to the index, hidden, from where an earlier attempt was cut off.
 
@@ -83,8 +85,9 @@ async def bring_in(document_id: str, revision: int = 0) -> dict[str, str] | None
     unwanted = asyncio.create_task(_until_unwanted(document_id, revision))
     try:
         await asyncio.wait({fill, unwanted}, return_when=asyncio.FIRST_COMPLETED)
-        if fill.done():
-            fill.result()
+        for ended in (fill, unwanted):
+            if ended.done():
+                ended.result()
     except DocumentRefused as refusal:
         return {"code": refusal.code, "message": str(refusal)}
     finally:

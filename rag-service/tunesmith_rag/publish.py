@@ -6,6 +6,7 @@ from dbos import DBOS
 
 from tunesmith_rag import runtime
 from tunesmith_rag.repository import Documents, Stores
+from tunesmith_shared.outage import outlasting
 from tunesmith_shared.tables import Document, VectorStore
 
 _FLOAT_BYTES = 4
@@ -20,6 +21,7 @@ async def in_progress(document_id: str, revision: int) -> tuple[Document, Vector
         return document, await session.get_one(VectorStore, document.vector_store_id)
 
 
+@outlasting
 async def progress(document_id: str, revision: int, **values: object) -> None:
     """Record how far the ingestion of a document is, if it is still going on."""
     async with runtime.resources().database.session() as session:
@@ -27,6 +29,7 @@ async def progress(document_id: str, revision: int, **values: object) -> None:
 
 
 @DBOS.step()
+@outlasting
 async def publish(document_id: str, revision: int = 0) -> None:
     """Make the document visible and older versions of it invisible, in one transaction.
 
@@ -52,6 +55,7 @@ async def publish(document_id: str, revision: int = 0) -> None:
 
 
 @DBOS.step()
+@outlasting
 async def fail(document_id: str, refusal: dict[str, str], revision: int = 0) -> None:
     """Mark the document failed, with what its owner should know; nothing of it stays in the index."""
     shared = runtime.resources()
@@ -72,6 +76,7 @@ async def fail(document_id: str, refusal: dict[str, str], revision: int = 0) -> 
 
 
 @DBOS.step()
+@outlasting
 async def clean_up(store_id: str, document_id: str) -> None:
     """Remove what nobody sees any more: work files, chunks of replaced versions, what a deletion left behind."""
     shared = runtime.resources()

@@ -7,6 +7,7 @@ from dbos import DBOS
 from tunesmith_rag import runtime
 from tunesmith_rag.repository import Documents, Stores
 from tunesmith_shared.durable import WORKFLOW
+from tunesmith_shared.outage import outlasting
 
 
 @DBOS.workflow(**WORKFLOW)
@@ -26,6 +27,7 @@ async def remove_store(store_id: str) -> None:
 
 
 @DBOS.step()
+@outlasting
 async def hide_documents(document_ids: list[str]) -> None:
     """Make the documents invisible; an ingestion that is under way sees it and stops."""
     async with runtime.resources().database.session() as session:
@@ -33,6 +35,7 @@ async def hide_documents(document_ids: list[str]) -> None:
 
 
 @DBOS.step()
+@outlasting
 async def remove_chunks(store_id: str, document_ids: list[str]) -> None:
     """Remove the documents' chunks, files of unfinished ingestions, and rows, in this order."""
     shared = runtime.resources()
@@ -44,6 +47,7 @@ async def remove_chunks(store_id: str, document_ids: list[str]) -> None:
 
 
 @DBOS.step()
+@outlasting
 async def remove_store_rows(store_id: str) -> None:
     """Remove the rows of the store and its documents: from here on it does not exist for anyone."""
     async with runtime.resources().database.session() as session:
@@ -51,6 +55,7 @@ async def remove_store_rows(store_id: str) -> None:
 
 
 @DBOS.step()
+@outlasting
 async def remove_collection(store_id: str) -> None:
     """Remove the store's chunks."""
     await runtime.resources().index.remove_store(store_id)

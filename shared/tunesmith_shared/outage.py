@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
@@ -14,6 +15,7 @@ PAUSE_SECONDS = 1.0
 _logger = logging.getLogger("tunesmith.outage")
 
 Result = TypeVar("Result")
+Given = ParamSpec("Given")
 
 
 async def outlast(action: Callable[[], Awaitable[Result]]) -> Result:
@@ -30,6 +32,16 @@ async def outlast(action: Callable[[], Awaitable[Result]]) -> Result:
                 raise
             _logger.warning("the database is away; going on when it is back")
         await asyncio.sleep(PAUSE_SECONDS)
+
+
+def outlasting(action: Callable[Given, Awaitable[Result]]) -> Callable[Given, Coroutine[Any, Any, Result]]:
+    """Make a function of `action` that calls it by `outlast`."""
+
+    @wraps(action)
+    async def repeated(*arguments: Given.args, **named: Given.kwargs) -> Result:
+        return await outlast(lambda: action(*arguments, **named))
+
+    return repeated
 
 
 def is_away(error: Exception) -> bool:
