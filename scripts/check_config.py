@@ -16,8 +16,14 @@ from compose_stack import configuration, require
 from tunesmith_shared.settings import ServiceSettings
 
 FILE, EMBEDDED = "docker-compose.yml", "docker-compose.embedded.yml"
-ONE_SHOT = {"migrate", "storage", "base-model"}
-OUTSIDE = {"gateway": {"edge", "internal"}, "ollama": {"hub", "internal"}, "caddy": {"edge"}, "base-model": {"hub"}}
+ONE_SHOT = {"migrate", "storage", "base-model", "model"}
+OUTSIDE = {
+    "gateway": {"edge", "internal"},
+    "ollama": {"hub", "internal"},
+    "caddy": {"edge"},
+    "base-model": {"hub"},
+    "model": {"hub"},
+}
 """Who is on a network with a way out; everyone else is on `internal` alone."""
 UNITS = {"s": 1, "m": 60}
 
@@ -34,14 +40,15 @@ def main(env_file: str) -> None:
         check_service(name, service)
         check_networks(name, service)
     check_networks("ollama", read("--file", FILE, "--file", EMBEDDED)["ollama"], {"internal"})
-    require(not {"caddy", "base-model"} & set(read("--file", FILE)), "caddy or base-model runs without its profile")
+    unasked = {"caddy", "base-model", "model"} & set(read("--file", FILE))
+    require(not unasked, f"{sorted(unasked)} runs without its profile")
     check_gpu(read("--file", FILE, "--file", "docker-compose.gpu.yml"))
     worker = read("--file", FILE, "--file", "docker-compose.hub.yml")["finetune-worker"]
     check_networks("finetune-worker", worker, {"internal", "hub"})
     require(worker["environment"]["HF_HUB_OFFLINE"] == "0", "the hub override leaves the worker offline")
     check_that_secrets_have_no_defaults()
     print(f"{len(everything)} services: limits, logs, capabilities and networks are as they should be")
-    print("the overrides for GPUs, the hub and the engine, and the profiles caddy and base-model, too")
+    print("the overrides for GPUs, the hub and the engine, and the profiles, too")
 
 
 def check_service(name: str, service: dict[str, Any]) -> None:

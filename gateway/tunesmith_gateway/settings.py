@@ -76,6 +76,12 @@ class GatewaySettings(ServiceSettings):
     _backend_keys: dict[str, SecretStr] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="after")
+    def _serve_the_configured_model(self) -> Self:
+        if self.configured_model and "default_model" not in self.model_fields_set:
+            self.default_model = self.configured_model
+        return self
+
+    @model_validator(mode="after")
     def _complete_backends(self) -> Self:
         rows = self.backends or (BackendRow(name="ollama"),)
         problems = [

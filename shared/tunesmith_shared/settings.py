@@ -32,6 +32,8 @@ class ServiceSettings(BaseSettings):
         description="What can be made again: llama.cpp's tools, dequantised base models. Outside the checkout.",
     )
     models_dir: Path | None = Field(default=None, description="Ollama's model store. Default: <data_dir>/models.")
+    model_family: str = Field(default="", description="With model_name, the model that the platform is set up with.")
+    model_name: str = Field(default="", description="Served as <model_family>:<model_name>, or under itself alone.")
     files_dir: Path | None = Field(default=None, description="Uploaded files. Default: <data_dir>/files.")
     database_url: str = Field(
         default="",
@@ -113,6 +115,11 @@ class ServiceSettings(BaseSettings):
         """The model store's folder, in Ollama's layout."""
         assert self.models_dir is not None  # noqa: S101 - set by _derive
         return self.models_dir
+
+    @property
+    def configured_model(self) -> str:
+        """The name of the model that the configuration sets up; nothing when there is none."""
+        return f"{self.model_family}:{self.model_name}" if self.model_family and self.model_name else self.model_name
 
     @property
     def files_path(self) -> Path:

