@@ -26,11 +26,13 @@ class ScriptedBackend:
     bodies: list[Json] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
     running: int = 0
+    knows_n: bool = True
     open: asyncio.Event = field(default_factory=asyncio.Event)
 
     def reset(self) -> None:
         """Be well, and know of nothing."""
         self.mood = "well"
+        self.knows_n = True
         self.bodies.clear()
         self.headers.clear()
         self.open = asyncio.Event()
@@ -85,7 +87,7 @@ class ScriptedBackend:
     def _whole(self, path: str, body: Json) -> web.Response:
         if path == "/v1/embeddings":
             return web.json_response({"data": [{"index": 0, "embedding": [3.0, 4.0]}], "usage": {"prompt_tokens": 2}})
-        count = body.get("n", 1)
+        count = body.get("n", 1) if self.knows_n else 1
         choices = [
             {"index": index, "message": {"role": "assistant", "content": self.name}, "finish_reason": "stop"}
             for index in range(count)

@@ -211,6 +211,7 @@ async def test_what_ollama_ignores_is_written_out_for_it(table: Table) -> None:
     assert "max_completion_tokens" not in body
     table.left.reset()
     table.right.reset()
+    table.left.knows_n = table.right.knows_n = False
     several = (await table.ask(n=3, seed=4, temperature=1)).json()
     assert [choice["index"] for choice in several["choices"]] == [0, 1, 2]
     sent = table.left.bodies + table.right.bodies
