@@ -125,6 +125,12 @@ LABEL org.opencontainers.image.title="tunesmith migrate" \
       org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
 
 FROM runtime AS rag-service
+# Debian's packages for recognising scanned pages: "tesseract-ocr tesseract-ocr-deu". About 70 MB, so on request only.
+ARG OCR_PACKAGES=""
+RUN test -z "$OCR_PACKAGES" \
+    || { apt-get update -qq \
+    && apt-get install -y -qq --no-install-recommends $OCR_PACKAGES >/dev/null \
+    && rm -rf /var/lib/apt/lists/*; }
 COPY --from=rag-packages /opt/venv /opt/venv
 COPY shared/tunesmith_shared /opt/venv/lib/python3.11/site-packages/tunesmith_shared
 COPY rag-service/tunesmith_rag /opt/venv/lib/python3.11/site-packages/tunesmith_rag

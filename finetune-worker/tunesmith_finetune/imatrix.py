@@ -24,7 +24,7 @@ async def compute_imatrix(exporter: Exporter, workspace: Workspace) -> int:
     base_folder = Path(read_json(workspace.plan)["base_folder"])
     text = workspace.folder / "imatrix.txt"
     tokens = await asyncio.to_thread(_write_rows, base_folder, workspace.tokens("train"), text)
-    context = min(CONTEXT, tokens // 2)  # llama-imatrix wants two pieces at least
+    context = min(CONTEXT, tokens // 4)  # llama-imatrix wants two pieces at least, and may find fewer tokens in a text
     if context < LEAST_CONTEXT:
         raise BadRequest(
             f"The training data has {tokens} tokens, too few for an importance matrix. Leave 'imatrix' out.",

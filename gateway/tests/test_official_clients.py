@@ -4,6 +4,7 @@ import base64
 import json
 import struct
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import ollama
@@ -168,16 +169,18 @@ def test_langchains_chat_openai(platform: Platform) -> None:
     model = ChatOpenAI(
         base_url=f"{platform.url}/v1", api_key=platform.key, model=MODEL, temperature=0, max_completion_tokens=6
     )
-    whole = model.invoke("Name an animal.")
-    assert whole.text
-    assert whole.usage_metadata is not None
-    assert whole.usage_metadata["output_tokens"] <= 6
-    assert "".join(chunk.text for chunk in model.stream("Name an animal.")) == whole.text
+    with closing(model.root_client):
+        whole = model.invoke("Name an animal.")
+        assert whole.text
+        assert whole.usage_metadata is not None
+        assert whole.usage_metadata["output_tokens"] <= 6
+        assert "".join(chunk.text for chunk in model.stream("Name an animal.")) == whole.text
 
 
 def test_langchains_chat_ollama(platform: Platform) -> None:
     headers = {"headers": {"authorization": f"Bearer {platform.key}"}}
     model = ChatOllama(base_url=platform.url, model=MODEL, temperature=0, num_predict=6, client_kwargs=headers)
-    whole = model.invoke("Name an animal.")
-    assert whole.text
-    assert "".join(chunk.text for chunk in model.stream("Name an animal.")) == whole.text
+    with model._client:
+        whole = model.invoke("Name an animal.")
+        assert whole.text
+        assert "".join(chunk.text for chunk in model.stream("Name an animal.")) == whole.text

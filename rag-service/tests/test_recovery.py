@@ -14,7 +14,7 @@ from tunesmith_rag.testing import Rag, rag_at
 from tunesmith_shared.testing import Platform, wait_until
 
 OLD = testing.pdf("The lighthouse of Amrum is red and white.")
-PAGES = 24
+PAGES = 40
 LONG = testing.pdf(
     *(f"Chapter {n}. The lighthouse number {n} stands on island {n} and is painted green." for n in range(PAGES))
 )
@@ -25,7 +25,8 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def slow(engine_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rag]:
     """A service that embeds in small batches, so that there is a middle to be killed in; running after every test."""
-    with rag_at(tmp_path_factory.mktemp("slow"), engine_platform, TUNESMITH_EMBEDDING_BATCH="1") as rag:
+    slowly = {"TUNESMITH_EMBEDDER": "ollama", "TUNESMITH_EMBEDDING_BATCH": "1"}
+    with rag_at(tmp_path_factory.mktemp("slow"), engine_platform, **slowly) as rag:
         yield rag
 
 
@@ -78,7 +79,7 @@ def test_a_killed_ingestion_goes_on_and_is_seen_whole_or_not_at_all(slow: Rag) -
 
 
 def test_a_document_that_is_deleted_while_it_is_ingested_leaves_nothing(rag: Rag) -> None:
-    many = testing.pdf(*(f"Island {n} has a red lighthouse and a white ferry of the line {n}." for n in range(160)))
+    many = testing.pdf(*(f"Island {n} has a red lighthouse and a white ferry of the line {n}." for n in range(600)))
     with rag.client() as client:
         store = client.post("/v1/vector_stores", json={}).json()["id"]
         url = f"/v1/vector_stores/{store}/files"
@@ -101,7 +102,7 @@ def test_an_ingestion_that_takes_the_service_down_again_and_again_is_given_up(sl
         file_id = slow.upload(OLD, "lighthouses.pdf")
         client.post(f"/v1/vector_stores/{store}/files", json={"file_id": file_id})
         done = "SELECT count(*) FROM operation_outputs WHERE workflow_uuid = :workflow"
-        workflow = f"ingest-{file_id}"
+        [(workflow,)] = slow.platform.durable("rag", "SELECT max(workflow_uuid) FROM workflow_status")
         wait_until(lambda: slow.platform.durable("rag", done, workflow=workflow) == [(1,)], 300, "the page is read")
     taken_up = "SELECT recovery_attempts FROM workflow_status WHERE workflow_uuid = :workflow AND status = 'PENDING'"
     for death in range(1, 4):

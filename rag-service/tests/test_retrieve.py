@@ -85,7 +85,7 @@ class Bench:
 async def bench(engine_platform: Platform, database_url: str, tmp_path: Path) -> AsyncIterator[Bench]:
     url = engine_platform.services["engine"].url
     opened = open_index("", tmp_path)
-    index = CountingIndex(opened._client, opened._close)
+    index = CountingIndex(opened._chroma)
     database, embedder, rewriter = Database(database_url), CountingEmbedder(url, 256), KnownRewriter(url, 3, 5)
     async with database.session() as session:
         await session.merge(STORE)

@@ -1,6 +1,7 @@
 """The application: what it opens, in which order, and closes again."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
@@ -15,6 +16,7 @@ from tunesmith_rag.embed_choice import ChosenEmbedder
 from tunesmith_rag.embed_onnx import OnnxEmbedder
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
+from tunesmith_rag.repository import Documents
 from tunesmith_rag.rerank import FusedOrder, RerankEndpoint, Reranker, WordsAndMeaning
 from tunesmith_rag.resources import Resources
 from tunesmith_rag.retrieve import Defaults, Retriever
@@ -25,7 +27,10 @@ from tunesmith_rag.versions import Wording
 from tunesmith_shared import durable
 from tunesmith_shared.app import create_service
 from tunesmith_shared.database import Database
+from tunesmith_shared.errors import Unavailable
 from tunesmith_shared.files import FileStore
+
+_logger = logging.getLogger(__name__)
 
 
 def create_app(settings: RagSettings) -> FastAPI:
@@ -48,7 +53,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         dense = await anyio.to_thread.run_sync(open_index, settings.chroma_url, settings.data_dir)
         index = Legs(dense, LexicalIndex(settings.data_dir / "lexical"))
         stack.push_async_callback(anyio.to_thread.run_sync, index.close)
-        await index.repair()
+        await _inspect(index, database)
         embedder = _embedder(settings)
         stack.push_async_callback(embedder.close)
         rewriter = Rewriter(settings.ollama_host, settings.rewrite_count, settings.rewrite_seconds)
@@ -91,6 +96,20 @@ async def _workflows(resources: Resources) -> AsyncIterator[None]:
         await runtime.interrupt()
         # In a thread: it waits for threads that wait for this loop.
         await anyio.to_thread.run_sync(durable.shut_down, resources.settings, "rag")
+
+
+async def _inspect(index: Legs, database: Database) -> None:
+    """See whether the indexes have what the database says, and mend what can be mended here.
+
+    A damaged index stops nothing: `/health` and every search say so, until it is rebuilt.
+    """
+    async with database.session() as session:
+        sizes = await Documents(session).sizes()
+    try:
+        await index.verify(sizes)
+        await index.repair()
+    except Unavailable as error:
+        _logger.error("%s", error.message)
 
 
 def _embedder(settings: RagSettings) -> ChosenEmbedder:

@@ -1,6 +1,7 @@
 """Where Chroma runs, chosen in one place: in this process on a folder that it alone owns, or a server."""
 
 import fcntl
+import logging
 import os
 import shutil
 import sqlite3
@@ -15,8 +16,11 @@ from chromadb.api import ClientAPI
 from chromadb.api.client import Client
 from chromadb.config import Settings
 
-from tunesmith_rag.index import ChunkIndex
+from tunesmith_rag.damage import damaged
+from tunesmith_rag.index import OWN_PREFIX, ChunkIndex
 from tunesmith_shared.errors import Conflict, Unavailable
+
+_logger = logging.getLogger(__name__)
 
 _SERVER_PORT = 8000
 
@@ -25,25 +29,71 @@ def open_index(chroma_url: str, data_dir: Path) -> ChunkIndex:
     """Connect to the Chroma server at `chroma_url`, or open `<data_dir>/chroma` when there is none.
 
     Raises `Conflict` when another process has the folder open: Chroma's files do not survive two writers, and
-    `Unavailable` when the server does not answer.
+    `Unavailable` when the server does not answer. A folder that cannot be read is no error here: every call says so.
     """
-    if chroma_url:
-        return ChunkIndex(_server(chroma_url), close=lambda: None)
-    folder = data_dir / "chroma"
-    lock = _own(data_dir / "chroma.lock", folder)
-    try:
-        remove_leftovers(folder)
-        client = chromadb.PersistentClient(folder, settings=_settings())
+    return ChunkIndex(ChromaServer(chroma_url) if chroma_url else ChromaFolder(data_dir))
+
+
+class ChromaFolder:
+    """Chroma in this process, on a folder that no other process may open until this is closed."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._folder = data_dir / "chroma"
+        self._lock = _own(data_dir / "chroma.lock", self._folder)
+        self._client: Client | None = None
+        self._damage = ""
+        try:
+            self._open()
+        except Exception as error:
+            # Whatever Chroma and SQLite say about bytes that are not theirs; the service runs on and reports it.
+            _logger.exception("the vector database in %s cannot be opened", self._folder)
+            self._damage = str(error)
+
+    @property
+    def client(self) -> ClientAPI:
+        """Chroma's client. Raises `Unavailable` when the folder could not be opened."""
+        if self._client is None:
+            raise damaged(self._damage)
+        return self._client
+
+    def start_anew(self) -> None:
+        """Put an empty database in place of what is there. The old folder stays beside it until the next time."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+        aside = self._folder.with_name("chroma.damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        if self._folder.exists():
+            self._folder.rename(aside)
+        self._open()
+
+    def close(self) -> None:
+        """Close the database and let other processes have the folder."""
+        if self._client is not None:
+            self._client.close()
+        self._lock.close()
+
+    def _open(self) -> None:
+        remove_leftovers(self._folder)
+        client = chromadb.PersistentClient(self._folder, settings=_settings())
         assert isinstance(client, Client)  # noqa: S101 - what its constructor returns
-    except BaseException:
-        lock.close()
-        raise
+        self._client = client
 
-    def close() -> None:
-        client.close()
-        lock.close()
 
-    return ChunkIndex(client, close)
+class ChromaServer:
+    """Chroma as a server, which may hold collections of others, too."""
+
+    def __init__(self, url: str) -> None:
+        self.client = _server(url)
+
+    def start_anew(self) -> None:
+        """Remove all collections of vector stores."""
+        for collection in self.client.list_collections():
+            if collection.name.startswith(OWN_PREFIX):
+                self.client.delete_collection(collection.name)
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 def _server(url: str) -> ClientAPI:

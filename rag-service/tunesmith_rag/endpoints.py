@@ -11,6 +11,7 @@ from tunesmith_rag.schemas import (
     AttachFiles,
     Attributed,
     CreateStore,
+    Reindex,
     SearchBody,
     UpdateStore,
     batch_object,
@@ -78,6 +79,24 @@ async def delete_store(owner: Owner, service: Service, store_id: str) -> Json:
     """Delete a vector store with everything in it."""
     await service.delete(owner, store_id)
     return {"id": store_id, "object": "vector_store.deleted", "deleted": True}
+
+
+@router.post("/v1/vector_stores/{store_id}/reindex")
+async def reindex_store(owner: Owner, service: Service, store_id: str, body: Reindex) -> Json:
+    """Embed a vector store's files anew, with another model or the same."""
+    return _store(await service.reindex(owner, store_id, body))
+
+
+@router.post("/index/rebuild")
+async def rebuild_index(owner: Owner, service: Service) -> Json:  # noqa: ARG001 - asks for the service token
+    """Empty the index and bring every document in anew from its file; not offered by the gateway."""
+    return {"documents_in_progress": await service.rebuild()}
+
+
+@router.get("/index")
+async def show_index(owner: Owner, service: Service) -> Json:  # noqa: ARG001 - asks for the service token
+    """Show how many documents are on their way, of all owners; not offered by the gateway."""
+    return {"documents_in_progress": await service.waiting()}
 
 
 @router.post("/v1/vector_stores/{store_id}/files")

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import chromadb.errors
 import httpx
@@ -17,6 +17,7 @@ import numpy as np
 from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 
+from tunesmith_rag.damage import damaged
 from tunesmith_shared.errors import Unavailable
 from tunesmith_shared.tables import Document
 
@@ -31,11 +32,12 @@ DOCUMENT, FILE, FILENAME, PAGE, INDEX = "document", "file_id", "filename", "page
 FILTERABLE = {FILE, FILENAME, PAGE, INDEX}
 """The own keys that a search may filter on, and that no attribute may be named like."""
 
-_OWN_PREFIX = "vs-"
+OWN_PREFIX = "vs-"
 """How the ids of vector stores begin; a Chroma server can hold other collections."""
 
 _THREADS = 4
 _BATCH = 1000
+_PROBED = 10
 
 
 def attribute_key(key: str) -> str:
@@ -72,12 +74,26 @@ class Hit:
     vector: Matrix
 
 
+class Chroma(Protocol):
+    """A Chroma database, wherever it runs."""
+
+    @property
+    def client(self) -> ClientAPI:
+        """Chroma's client; raises `Unavailable` when there is none."""
+
+    def start_anew(self) -> None:
+        """Forget everything that is there, readable or not."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class ChunkIndex:
     """Chroma, called from threads of its own so that no request waits on the event loop for it."""
 
-    def __init__(self, client: ClientAPI, close: Callable[[], None]) -> None:
-        self._client = client
-        self._close = close
+    def __init__(self, chroma: Chroma) -> None:
+        self._chroma = chroma
+        self._damage = ""
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="chroma")
 
     async def add(
@@ -103,7 +119,7 @@ class ChunkIndex:
 
         def read() -> list[list[Hit]]:
             try:
-                collection = self._client.get_collection(store_id, embedding_function=None)
+                collection = self._chroma.client.get_collection(store_id, embedding_function=None)
             except chromadb.errors.NotFoundError:
                 return [[] for _ in vectors]
             found = collection.query(
@@ -121,7 +137,7 @@ class ChunkIndex:
 
         def remove() -> None:
             try:
-                collection = self._client.get_collection(store_id, embedding_function=None)
+                collection = self._chroma.client.get_collection(store_id, embedding_function=None)
             except chromadb.errors.NotFoundError:
                 return
             # In slices: Chroma takes a limited number of records in one call.
@@ -135,7 +151,7 @@ class ChunkIndex:
 
         def remove() -> None:
             try:
-                self._client.delete_collection(store_id)
+                self._chroma.client.delete_collection(store_id)
             except chromadb.errors.NotFoundError:
                 return
 
@@ -146,7 +162,7 @@ class ChunkIndex:
 
         def count() -> int:
             try:
-                collection = self._client.get_collection(store_id, embedding_function=None)
+                collection = self._chroma.client.get_collection(store_id, embedding_function=None)
             except chromadb.errors.NotFoundError:
                 return 0
             return len(collection.get(where={DOCUMENT: document_id}, include=[])["ids"])
@@ -158,7 +174,7 @@ class ChunkIndex:
 
         def read() -> dict[str, Matrix]:
             try:
-                collection = self._client.get_collection(store_id, embedding_function=None)
+                collection = self._chroma.client.get_collection(store_id, embedding_function=None)
             except chromadb.errors.NotFoundError:
                 return {}
             found = collection.get(ids=list(chunk_ids), include=["embeddings"])
@@ -173,7 +189,7 @@ class ChunkIndex:
 
         def write() -> None:
             try:
-                collection = self._client.get_collection(store_id, embedding_function=None)
+                collection = self._chroma.client.get_collection(store_id, embedding_function=None)
             except chromadb.errors.NotFoundError:
                 return
             ids = collection.get(where={DOCUMENT: document_id}, include=[])["ids"]
@@ -189,37 +205,70 @@ class ChunkIndex:
         return await self._run(
             lambda: {
                 collection.name: collection.count()
-                for collection in self._client.list_collections()
-                if collection.name.startswith(_OWN_PREFIX)
+                for collection in self._chroma.client.list_collections()
+                if collection.name.startswith(OWN_PREFIX)
             }
         )
 
     async def contents(self, store_id: str) -> AsyncIterator[list[tuple[Chunk, dict[str, Any]]]]:
         """Yield the chunks of a store with the facts of their documents, `_BATCH` at a time."""
-        collection = await self._run(lambda: self._client.get_collection(store_id, embedding_function=None))
+        collection = await self._run(lambda: self._chroma.client.get_collection(store_id, embedding_function=None))
         start = 0
         while batch := await self._run(partial(_batch, collection, start)):
             yield batch
             start += len(batch)
 
     async def check(self) -> None:
-        """Raise when Chroma does not answer."""
-        await self._run(self._client.heartbeat)
+        """Raise when Chroma does not answer, or was found damaged since it was opened."""
+        if self._damage:
+            raise damaged(self._damage)
+        await self._run(self._chroma.client.heartbeat)
+
+    async def verify(self, store_id: str, least: int) -> None:
+        """Raise `Unavailable` when a store has less than `least` chunks or does not find those that it has.
+
+        From then on `check` raises, too, until the index is begun anew.
+        """
+
+        def look() -> str:
+            try:
+                collection = self._chroma.client.get_collection(store_id, embedding_function=None)
+            except chromadb.errors.NotFoundError:
+                return f"{store_id} has lost all its chunks" if least else ""
+            count = collection.count()
+            if count < least:
+                return f"{store_id} has {count} of {least} chunks"
+            vectors = cast("Any", collection.get(limit=1, include=["embeddings"])["embeddings"])
+            wanted = min(count, _PROBED)
+            found = collection.query(query_embeddings=vectors, n_results=wanted, include=[])["ids"] if wanted else []
+            return f"{store_id} does not find its chunks" if wanted and len(found[0]) < wanted else ""
+
+        self._damage = await self._run(look) or self._damage
+        if self._damage:
+            raise damaged(self._damage)
+
+    async def start_anew(self) -> None:
+        """Empty the index, whether it can be read or not."""
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._chroma.start_anew)
+        self._damage = ""
 
     def close(self) -> None:
         """Wait for calls under way, then let go of the folder."""
         self._threads.shutdown(wait=True)
-        self._close()
+        self._chroma.close()
 
     def _collection(self, store_id: str) -> Collection:
-        return self._client.get_or_create_collection(
+        return self._chroma.client.get_or_create_collection(
             store_id, embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
         )
 
     async def _run(self, call: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
-        except (chromadb.errors.InternalError, ConnectionError, httpx.TransportError) as error:
+        except chromadb.errors.InternalError as error:
+            self._damage = str(error)
+            raise damaged(self._damage) from error
+        except (ConnectionError, httpx.TransportError) as error:
             raise Unavailable(f"The vector database does not answer: {error}", retry_after=5) from error
 
 

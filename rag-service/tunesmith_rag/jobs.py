@@ -8,6 +8,7 @@ from dbos import DBOS, SetWorkflowID
 
 from tunesmith_rag import describe, remove
 from tunesmith_rag import ingest as ingestion
+from tunesmith_rag import reindex as reindexing
 from tunesmith_rag.repository import Documents, Stores
 from tunesmith_rag.resources import Resources
 from tunesmith_shared.tables import Document
@@ -31,8 +32,10 @@ async def open_queue(ingestions: int) -> None:
 
 async def enqueue(document: Document) -> None:
     """Have the document ingested; doing it again changes nothing."""
-    with SetWorkflowID(ingestion.workflow_id(document.id)):
-        await DBOS.enqueue_workflow_async(ingestion.QUEUE, ingestion.ingest, document.vector_store_id, document.id)
+    with SetWorkflowID(ingestion.workflow_id(document)):
+        await DBOS.enqueue_workflow_async(
+            ingestion.QUEUE, ingestion.ingest, document.vector_store_id, document.id, document.revision
+        )
 
 
 async def remove_documents(store_id: str, document_ids: list[str]) -> None:
@@ -44,6 +47,18 @@ async def remove_documents(store_id: str, document_ids: list[str]) -> None:
 async def describe_document(document_id: str, attributes: dict[str, Any]) -> None:
     """Replace a document's attributes and wait until searches filter on the new ones."""
     handle = await DBOS.start_workflow_async(describe.describe_document, document_id, attributes)
+    await handle.get_result()
+
+
+async def reindex(store_id: str, model: str) -> None:
+    """Have a store's documents embedded with `model` anew; return when they are on their way."""
+    handle = await DBOS.start_workflow_async(reindexing.reindex_store, store_id, model)
+    await handle.get_result()
+
+
+async def rebuild() -> None:
+    """Empty the indexes and have all documents brought in anew; return when they are on their way."""
+    handle = await DBOS.start_workflow_async(reindexing.rebuild_index)
     await handle.get_result()
 
 
@@ -74,7 +89,7 @@ async def check_documents(resources: Resources) -> None:
     async with resources.database.session() as session:
         waiting = await Documents(session).of_status("in_progress")
     for document in waiting:
-        status = await DBOS.get_workflow_status_async(ingestion.workflow_id(document.id))
+        status = await DBOS.get_workflow_status_async(ingestion.workflow_id(document))
         if status is None:
             await enqueue(document)
         elif status.status in _DEAD:
@@ -96,6 +111,7 @@ async def _give_up(resources: Resources, document: Document) -> None:
     async with resources.database.session() as session:
         changed = await Documents(session).change(
             document.id,
+            document.revision,
             status="failed",
             usage_bytes=0,
             error_code="server_error",

@@ -44,6 +44,17 @@ class Legs:
         """Raise when the vector database does not answer."""
         await self.dense.check()
 
+    async def verify(self, sizes: Mapping[str, int]) -> None:
+        """Raise `Unavailable` when a store has lost chunks; `sizes` has how many each has at least."""
+        for store_id, least in sizes.items():
+            await self.dense.verify(store_id, least)
+
+    async def start_anew(self) -> None:
+        """Empty both indexes, whether they can be read or not."""
+        await self.dense.start_anew()
+        for store_id in await self.lexical.stores():
+            await self.lexical.remove_store(store_id)
+
     async def repair(self) -> None:
         """Bring the words in step with the vectors, store by store. Call before anything else writes.
 

@@ -6,6 +6,8 @@ for the document's owner. Not promised: that the child has no access to files or
 
 import asyncio
 import json
+import os
+import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -22,40 +24,53 @@ _LINE_BYTES = 16 * 2**20
 
 @dataclass(frozen=True)
 class ParseLimits:
-    """What one document may use. `seconds` is for the whole document; each finished page adds `seconds_per_page`."""
+    """What one document may use. `seconds` is for the whole document; each finished page adds `seconds_per_page`, and
+    each page whose text is recognised may take `ocr_seconds` besides. `tesseract` is the program's path, or empty.
+    """
 
     seconds: float = 45
     seconds_per_page: float = 0.2
     memory_mb: int = 1024
     max_pages: int = 5000
     max_characters: int = 20_000_000
+    tesseract: str = ""
+    ocr_languages: str = "eng"
+    ocr_seconds: float = 60
+    ocr_pages: int = 500
 
 
-async def parse(path: Path, limits: ParseLimits) -> AsyncGenerator[Page]:
-    """Yield the pages of the document at `path` in order.
+async def parse(path: Path, name: str, limits: ParseLimits, first: int = 1) -> AsyncGenerator[Page]:
+    """Yield the pages of the document at `path`, which its owner calls `name`, in order, from page `first` on.
 
-    The time limit follows the work: a document that finishes no page, or one in a while, ends within a minute, and a
-    long healthy one goes on. Close the iterator (`contextlib.aclosing`) to end the child early.
+    The time limit is on waiting for the child, and follows the work: a document that finishes no page, or one in a
+    while, ends within a minute; a long healthy one goes on, and so does one whose pages are taken slowly. Close the
+    iterator (`contextlib.aclosing`) to end the child early.
     Raises `DocumentRefused` with what its owner should do.
     """
-    child = await _start(path, limits)
+    child = await _start(path, name, limits, first)
     try:
         async for page in _pages(child, limits):
             yield page
     finally:
         with suppress(ProcessLookupError):
-            child.kill()
+            os.killpg(child.pid, signal.SIGKILL)  # it leads its own group, with Tesseract in it
         await child.wait()
 
 
-async def _start(path: Path, limits: ParseLimits) -> Process:
-    given = {
+async def _start(path: Path, name: str, limits: ParseLimits, first: int) -> Process:
+    orders = {
+        "name": name,
+        "first": first,
+        "tesseract": limits.tesseract,
+        "ocr_languages": limits.ocr_languages,
+        "ocr_seconds": limits.ocr_seconds,
+        "ocr_pages": limits.ocr_pages,
         "memory_bytes": limits.memory_mb * 2**20,
         "cpu_seconds": max(1, round(limits.seconds)),
         "max_pages": limits.max_pages,
     }
     # -I: neither the working directory nor the environment of the service decides what the child imports.
-    command = [sys.executable, "-I", "-m", "tunesmith_rag.parse_child", json.dumps(given), str(path)]
+    command = [sys.executable, "-I", "-m", "tunesmith_rag.parse_child", json.dumps(orders), str(path)]
     return await asyncio.create_subprocess_exec(
         *command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, limit=_LINE_BYTES, start_new_session=True, env={}
     )
@@ -63,9 +78,14 @@ async def _start(path: Path, limits: ParseLimits) -> Process:
 
 async def _pages(child: Process, limits: ParseLimits) -> AsyncIterator[Page]:
     clock = asyncio.get_running_loop().time
-    deadline, characters = clock() + limits.seconds, 0
+    left, characters = limits.seconds, 0
     while True:
-        line = await _next_line(child, deadline - clock(), limits)
+        asked = clock()
+        line = await _next_line(child, left, limits)
+        left -= clock() - asked
+        if "recognising" in line:
+            left += limits.ocr_seconds
+            continue
         if line.get("done"):
             return
         if "error" in line:
@@ -78,7 +98,7 @@ async def _pages(child: Process, limits: ParseLimits) -> AsyncIterator[Page]:
                 f"The document has more than {limits.max_characters:,} characters of text (reached on page "
                 f"{page.number:,} of {page.total:,}). Split it and upload the parts.",
             )
-        deadline += limits.seconds_per_page
+        left += limits.seconds_per_page
         yield page
 
 

@@ -1,8 +1,8 @@
-"""The child process that reads one untrusted document: `python -m tunesmith_rag.parse_child <limits> <path>`.
+"""The child process that reads one untrusted document: `python -m tunesmith_rag.parse_child <orders> <path>`.
 
-It writes one JSON object a line: pages, then `{"done": true}`, or `{"error": ..., "code": ...}`. Limits on memory and
-CPU time are set here before anything of the document is touched; wall time and the amount of output are `parse.py`'s
-business.
+It writes one JSON object a line: pages, `{"recognising": number}` before a page whose text is read from its picture,
+then `{"done": true}`, or `{"error": ..., "code": ...}`. Limits on memory and CPU time are set here before anything of
+the document is touched; wall time and the amount of output are `parse.py`'s business.
 """
 
 import json
@@ -10,28 +10,39 @@ import resource
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from tunesmith_rag.formats import read_document
+from tunesmith_rag.ocr import Tesseract
 from tunesmith_rag.pages import DocumentRefused
-from tunesmith_rag.pdf import read_pages
+from tunesmith_rag.pdf import Wanted
 
 
 def main() -> None:
     """Read the document that the command line names; leave with 0 whenever the outcome was said on standard output."""
-    limits = json.loads(sys.argv[1])
-    resource.setrlimit(resource.RLIMIT_AS, (limits["memory_bytes"],) * 2)
+    orders = json.loads(sys.argv[1])
+    resource.setrlimit(resource.RLIMIT_AS, (orders["memory_bytes"],) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # nothing here has a reason to write a file
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _allow_cpu(limits["cpu_seconds"])
+    _allow_cpu(orders["cpu_seconds"])
     try:
-        for page in read_pages(Path(sys.argv[2]), limits["max_pages"]):
+        wanted = Wanted(orders["first"], orders["max_pages"], _recogniser(orders))
+        for page in read_document(Path(sys.argv[2]), orders["name"], wanted):
             _say(asdict(page))
             # The budget is for one page: when the service dies, a child stuck in a page ends by itself.
-            _allow_cpu(limits["cpu_seconds"])
+            _allow_cpu(orders["cpu_seconds"])
         _say({"done": True})
     except DocumentRefused as refusal:
         _say({"error": str(refusal), "code": refusal.code})
     except MemoryError:
         _say({"error": "memory", "code": "invalid_file"})
+
+
+def _recogniser(orders: dict[str, Any]) -> Tesseract | None:
+    if not orders["tesseract"]:
+        return None
+    languages, seconds, pages = orders["ocr_languages"], orders["ocr_seconds"], orders["ocr_pages"]
+    return Tesseract(orders["tesseract"], languages, seconds, pages, lambda number: _say({"recognising": number}))
 
 
 def _allow_cpu(seconds: int) -> None:

@@ -6,6 +6,7 @@ the text, many times faster and with the same words. `_text` is the one place th
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pypdf import PdfReader
@@ -13,6 +14,7 @@ from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedErr
 from pypdfium2 import PdfDocument, PdfiumError
 
 from tunesmith_rag.layout import text_of
+from tunesmith_rag.ocr import Tesseract
 from tunesmith_rag.pages import DocumentRefused, Page, storable
 
 # Readers accept a header within the first KiB and an end mark within the last; some tools add padding after it.
@@ -23,10 +25,27 @@ _MALFORMED = (PyPdfError, PdfiumError, ValueError, TypeError, KeyError, Attribut
 """pypdf meets malformed objects with any of these; which one says nothing that the owner could use."""
 
 
-def read_pages(path: Path, max_pages: int) -> Iterator[Page]:
-    """Yield every page of the PDF at `path` in order; a page with a damaged content stream is `readable=False`.
+@dataclass(frozen=True)
+class Wanted:
+    """From which page on, how many pages a document may have, and who reads pages that have no text."""
 
-    Raises `DocumentRefused` when it is cut off, encrypted, damaged, over `max_pages` or over a library's limit.
+    first: int = 1
+    max_pages: int = 5000
+    recogniser: Tesseract | None = None
+
+
+def read_pages(path: Path, max_pages: int) -> Iterator[Page]:
+    """Yield every page of the PDF at `path` as it is; errors as `pages_of`."""
+    return pages_of(path, Wanted(max_pages=max_pages))
+
+
+def pages_of(path: Path, wanted: Wanted) -> Iterator[Page]:
+    """Yield the `wanted` pages of the PDF at `path` in order.
+
+    A page with a damaged content stream is `readable=False`; pages without text are given to the recogniser, as far as
+    it goes.
+
+    Raises `DocumentRefused` when it is cut off, encrypted, damaged, has too many pages or is over a library's limit.
     """
     _check_whole(path)
     with path.open("rb") as file:
@@ -34,7 +53,7 @@ def read_pages(path: Path, max_pages: int) -> Iterator[Page]:
             reader = PdfReader(file)
             _unlock(reader)
             total = len(reader.pages)
-            _check_number(total, max_pages)
+            _check_number(total, wanted.max_pages)
             document = PdfDocument(path)
         except LimitReachedError as error:
             raise _too_much() from error
@@ -44,9 +63,15 @@ def read_pages(path: Path, max_pages: int) -> Iterator[Page]:
                 "The PDF is damaged and could not be read. Open it in a PDF viewer, save or print it as a new PDF, "
                 "and upload that.",
             ) from error
+        recogniser = wanted.recogniser
+        left = recogniser.most_pages if recogniser else 0
         with document:
-            for number in range(1, total + 1):
-                yield _page(document, reader, number, total)
+            for number in range(wanted.first, total + 1):
+                page = _page(document, reader, number, total)
+                if recogniser and left and not page.text and page.readable:
+                    left -= 1
+                    page = _recognised(document, page, recogniser)
+                yield page
 
 
 def _check_whole(path: Path) -> None:
@@ -55,13 +80,6 @@ def _check_whole(path: Path) -> None:
         head = file.read(HEADER_WINDOW)
         file.seek(max(0, size - _END_WINDOW))
         tail = file.read()
-    if not head.strip(b"\x00\t\n\f\r "):
-        raise DocumentRefused("invalid_file", "The file is empty. Check the original and upload it again.")
-    if b"%PDF-" not in head:
-        raise DocumentRefused(
-            "unsupported_file",
-            "The file is not a PDF: it does not start with %PDF. Only PDFs can be added; export it as a PDF first.",
-        )
     declared = _LINEARIZED_LENGTH.search(head)
     if b"%%EOF" not in tail or (declared and int(declared[1]) > size):
         raise DocumentRefused(
@@ -106,6 +124,16 @@ def _page(document: PdfDocument, reader: PdfReader, number: int, total: int) -> 
         except _MALFORMED:
             return Page(number, total, "", readable=False)
     return Page(number, total, text)
+
+
+def _recognised(document: PdfDocument, page: Page, recogniser: Tesseract) -> Page:
+    recogniser.announce(page.number)
+    picture = document[page.number - 1]
+    try:
+        text = storable(recogniser.read(picture))
+    finally:
+        picture.close()
+    return replace(page, text=text, recognised=bool(text))
 
 
 def _text(document: PdfDocument, number: int) -> str:

@@ -11,23 +11,23 @@ from tunesmith_shared.tables import Document, VectorStore
 _FLOAT_BYTES = 4
 
 
-async def in_progress(document_id: str) -> tuple[Document, VectorStore] | None:
-    """Return a document in progress and its store; None when it was deleted or has ended."""
+async def in_progress(document_id: str, revision: int) -> tuple[Document, VectorStore] | None:
+    """Return a document in progress and its store; None when it was deleted, has ended or is brought in anew."""
     async with runtime.resources().database.session() as session:
         document = await Documents(session).get(document_id)
-        if document is None or document.status != "in_progress":
+        if document is None or document.status != "in_progress" or document.revision != revision:
             return None
         return document, await session.get_one(VectorStore, document.vector_store_id)
 
 
-async def progress(document_id: str, **values: object) -> None:
+async def progress(document_id: str, revision: int, **values: object) -> None:
     """Record how far the ingestion of a document is, if it is still going on."""
     async with runtime.resources().database.session() as session:
-        await Documents(session).change(document_id, **values)
+        await Documents(session).change(document_id, revision, **values)
 
 
 @DBOS.step()
-async def publish(document_id: str) -> None:
+async def publish(document_id: str, revision: int = 0) -> None:
     """Make the document visible and older versions of it invisible, in one transaction.
 
     When a newer version was faster, this one is superseded at once. Older versions that failed are forgotten.
@@ -35,14 +35,14 @@ async def publish(document_id: str) -> None:
     async with runtime.resources().database.session() as session:
         documents = Documents(session)
         document = await documents.get(document_id)
-        if document is None or document.status != "in_progress":
+        if document is None or document.status != "in_progress" or document.revision != revision:
             return
         store = await session.get_one(VectorStore, document.vector_store_id)
         vectors = (document.chunks_total or 0) * (store.embedding_dimension or 0) * _FLOAT_BYTES
         versions = await documents.of_name(document)
         overtaken = any(version.status == "completed" and version.id > document_id for version in versions)
         status = "superseded" if overtaken else "completed"
-        await documents.change(document_id, status=status, usage_bytes=document.usage_bytes + vectors)
+        await documents.change(document_id, revision, status=status, usage_bytes=document.usage_bytes + vectors)
         older = [version for version in versions if version.id < document_id]
         await documents.remove([version.id for version in older if version.status == "failed"])
         for version in older:
@@ -52,17 +52,22 @@ async def publish(document_id: str) -> None:
 
 
 @DBOS.step()
-async def fail(document_id: str, refusal: dict[str, str]) -> None:
+async def fail(document_id: str, refusal: dict[str, str], revision: int = 0) -> None:
     """Mark the document failed, with what its owner should know; nothing of it stays in the index."""
     shared = runtime.resources()
-    found = await in_progress(document_id)
+    found = await in_progress(document_id, revision)
     if found is None:
         return
     document, _ = found
     await shared.index.remove_document(document.vector_store_id, document_id)
     async with shared.database.session() as session:
         await Documents(session).change(
-            document_id, status="failed", usage_bytes=0, error_code=refusal["code"], error_message=refusal["message"]
+            document_id,
+            revision,
+            status="failed",
+            usage_bytes=0,
+            error_code=refusal["code"],
+            error_message=refusal["message"],
         )
 
 

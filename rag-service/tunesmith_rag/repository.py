@@ -69,6 +69,11 @@ class Stores:
         recorded = await self._session.scalar(select(VectorStore.embedding_dimension).where(VectorStore.id == store_id))
         return recorded if recorded is not None else dimension
 
+    async def use_model(self, store_id: str | None, model: str | None) -> None:
+        """Have a store, or all, filled by `model` from now on (None: the one it has), in whatever dimension."""
+        changed = update(VectorStore).values(embedding_dimension=None, **({"embedding_model": model} if model else {}))
+        await self._session.execute(changed if store_id is None else changed.where(VectorStore.id == store_id))
+
     async def remove(self, store_id: str) -> None:
         """Remove a store and its documents."""
         await self._session.execute(delete(Document).where(Document.vector_store_id == store_id))
@@ -132,6 +137,24 @@ class Documents:
         """Return every document of one status, whoever owns it."""
         return (await self._session.scalars(select(Document).where(Document.status == status))).all()
 
+    async def sizes(self) -> dict[str, int]:
+        """Return for every store how many chunks its complete documents have."""
+        query = select(Document.vector_store_id, func.sum(Document.chunks_total)).group_by(Document.vector_store_id)
+        rows = (await self._session.execute(query.where(Document.status == "completed"))).tuples()
+        return {store_id: int(total or 0) for store_id, total in rows}
+
+    async def bring_in_anew(self, store_id: str | None) -> int:
+        """Put documents back in progress, of one store or all: those that are complete, on their way, or failed
+        through no fault of theirs. Ingestions under way see it and stop. Return how many they are.
+        """
+        ours = (Document.status == "failed") & (Document.error_code == "server_error")
+        again = update(Document).where(Document.status.in_(ACTIVE) | ours)
+        if store_id is not None:
+            again = again.where(Document.vector_store_id == store_id)
+        start = {"pages_done": 0, "chunks_done": 0, "chunks_total": None, "error_code": None, "error_message": None}
+        values = {"status": "in_progress", "revision": Document.revision + 1, "updated_at": now(), **start}
+        return len((await self._session.execute(again.values(values).returning(Document.id))).all())
+
     async def hidden(self, store_id: str) -> set[str]:
         """Return the ids of documents that may have chunks in the index and must not be seen."""
         query = select(Document.id).where(
@@ -190,9 +213,10 @@ class Documents:
         """Make documents invisible at once; what is left of them is then removed."""
         await self._session.execute(update(Document).where(Document.id.in_(document_ids)).values(status="deleting"))
 
-    async def change(self, document_id: str, **values: object) -> bool:
-        """Set columns of a document whose ingestion is going on; say whether it still is."""
+    async def change(self, document_id: str, revision: int, **values: object) -> bool:
+        """Set columns of a document whose ingestion of this revision is going on; say whether it still is."""
         going_on = update(Document).where(Document.id == document_id, Document.status == "in_progress")
+        going_on = going_on.where(Document.revision == revision)
         result = await self._session.execute(going_on.values(updated_at=now(), **values).returning(Document.id))
         return result.first() is not None
 

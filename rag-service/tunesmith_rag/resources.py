@@ -1,12 +1,15 @@
 """What the routes, the service and the workflows of one process share. Opened and closed by `app.py`."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tunesmith_rag.embed import Embedder
+from tunesmith_rag.fill import Tools
 from tunesmith_rag.legs import Legs
+from tunesmith_rag.parse import ParseLimits
 from tunesmith_rag.settings import RagSettings
 from tunesmith_rag.workfiles import WorkFolder
 from tunesmith_shared.database import Database
@@ -45,6 +48,23 @@ class Resources:
     def work_folder(self, document_id: str) -> WorkFolder:
         """Return where the ingestion of a document keeps its files."""
         return WorkFolder(self._work_root, document_id)
+
+    def filling(self, check_dimension: Callable[[int], Awaitable[None]]) -> Tools:
+        """Return what bringing a document into an index works with."""
+        settings = self.settings
+        limits = ParseLimits(
+            settings.parse_seconds,
+            settings.parse_seconds_per_page,
+            settings.parse_memory_mb,
+            settings.parse_max_pages,
+            settings.parse_max_characters,
+            settings.tesseract,
+            settings.ocr_languages,
+            settings.ocr_seconds_per_page,
+            settings.ocr_max_pages,
+        )
+        patience = settings.embedding_wait_seconds
+        return Tools(self.embedder, self.index, limits, settings.embedding_batch, patience, check_dimension)
 
     @property
     def _work_root(self) -> Path:

@@ -125,6 +125,12 @@ class UpdateStore(Body):
     expires_after: ExpiresAfter | None = None
 
 
+class Reindex(Body):
+    """Body of `POST /v1/vector_stores/{id}/reindex`: the model to embed with from now on; by default the same."""
+
+    embedding_model: str | None = Field(default=None, min_length=1, max_length=256)
+
+
 class HybridSearch(Body):
     """What the ranking by meaning and the ranking by words count for; OpenAI's names."""
 

@@ -12,7 +12,7 @@ from tunesmith_rag.ranking import Results
 from tunesmith_rag.repository import Documents, Slice, Stores
 from tunesmith_rag.resources import Resources
 from tunesmith_rag.retrieve import Retriever
-from tunesmith_rag.schemas import ENDED, AttachFile, Attributed, CreateStore, SearchBody, UpdateStore
+from tunesmith_rag.schemas import ENDED, AttachFile, Attributed, CreateStore, Reindex, SearchBody, UpdateStore
 from tunesmith_shared.clock import now
 from tunesmith_shared.errors import Conflict, NotFound
 from tunesmith_shared.ids import new_id
@@ -114,6 +114,31 @@ class VectorStores:
         """Delete a store with all its documents."""
         await self._store(owner, store_id)
         await jobs.remove_store(store_id)
+
+    async def reindex(self, owner: str, store_id: str, body: Reindex) -> StoreState:
+        """Embed all documents of a store anew from their files, with another model when `body` names one.
+
+        Nothing is changed when that model does not answer, or while documents are being added (`Conflict`).
+        """
+        state = await self.get(owner, store_id)
+        if waiting := state.counts.get("in_progress"):
+            raise Conflict(f"{waiting} files are still being added to {store_id}. Reindex it when they are complete.")
+        model = body.embedding_model or state.store.embedding_model
+        await self._resources.embedder.embed(model, ["Is it there?"], self._resources.settings.query_wait_seconds)
+        await jobs.reindex(store_id, model)
+        await jobs.check_documents(self._resources)
+        return await self.get(owner, store_id)
+
+    async def rebuild(self) -> int:
+        """Bring every document of every owner into an index begun anew; return how many are on their way."""
+        await jobs.rebuild()
+        await jobs.check_documents(self._resources)
+        return await self.waiting()
+
+    async def waiting(self) -> int:
+        """Return how many documents are on their way, whoever owns them."""
+        async with self._database.session() as session:
+            return len(await Documents(session).of_status("in_progress"))
 
     async def attach(self, owner: str, store_id: str, body: AttachFile) -> Document:
         """Add a file to a store and have it ingested.

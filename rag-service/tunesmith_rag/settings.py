@@ -1,5 +1,6 @@
 """What the rag-service can be told: `TUNESMITH_*` in the environment, or `config.yaml`."""
 
+import shutil
 from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
@@ -74,7 +75,21 @@ class RagSettings(ServiceSettings):
     parse_max_pages: int = Field(default=5000, ge=1)
     parse_max_characters: int = Field(default=20_000_000, ge=1, description="Text taken from one document at the most.")
 
+    ocr: Literal["auto", "off"] = Field(
+        default="auto", description="Recognise the text of scanned pages: auto does when Tesseract is installed."
+    )
+    ocr_languages: str = Field(
+        default="eng", pattern=r"^[a-zA-Z_]+(\+[a-zA-Z_]+)*$", description="Tesseract's languages: eng+deu."
+    )
+    ocr_seconds_per_page: float = Field(default=60, gt=0)
+    ocr_max_pages: int = Field(default=500, ge=0, description="Pages of a document that are recognised at the most.")
+
     ingestions: int = Field(default=2, ge=1, le=64, description="Documents that are ingested at the same time.")
+
+    @property
+    def tesseract(self) -> str:
+        """The path of Tesseract; empty when it is not installed or not wanted."""
+        return (shutil.which("tesseract") or "") if self.ocr == "auto" else ""
 
     @model_validator(mode="after")
     def _endpoint_has_an_address(self) -> Self:

@@ -1,6 +1,7 @@
 """For tests: a running rag-service, and PDFs, good ones by fpdf2 (a development dependency) and bad ones by hand."""
 
 import asyncio
+import zipfile
 import zlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx
 from fpdf import FPDF
+from PIL import Image, ImageDraw, ImageFont
 from pypdf import PdfReader, PdfWriter
 
 from tunesmith_shared.auth import OWNER_HEADER
@@ -43,6 +45,48 @@ def scanned(pages: int) -> bytes:
         document.add_page()
         document.rect(20, 20, 150, 200, style="F")
     return bytes(document.output())
+
+
+def photographed(*pages: str) -> bytes:
+    """A PDF whose pages are pictures of text, as a scanner makes them."""
+    pictures = []
+    for text in pages:
+        picture = Image.new("L", (1240, 800), 255)
+        ImageDraw.Draw(picture).multiline_text((100, 120), text, fill=0, font=ImageFont.load_default(32), spacing=14)
+        pictures.append(picture)
+    output = BytesIO()
+    pictures[0].save(output, "PDF", resolution=150, save_all=True, append_images=pictures[1:])
+    return output.getvalue()
+
+
+def word(*blocks: tuple[str, str]) -> bytes:
+    """A Word document (DOCX) of headings (`h1` to `h6`) and paragraphs (`p`)."""
+    space = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
+    styles = {kind: f'<w:pPr><w:pStyle w:val="Heading{kind[1]}"/></w:pPr>' for kind, _ in blocks if kind != "p"}
+    body = "".join(f"<w:p>{styles.get(kind, '')}<w:r><w:t>{text}</w:t></w:r></w:p>" for kind, text in blocks)
+    names = "".join(
+        f'<w:style w:type="paragraph" w:styleId="Heading{level}"><w:name w:val="heading {level}"/></w:style>'
+        for level in range(1, 7)
+    )
+    package = "http://schemas.openxmlformats.org/package/2006"
+    office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+    types = "application/vnd.openxmlformats-officedocument.wordprocessingml"
+    files = {
+        "[Content_Types].xml": f'<Types xmlns="{package}/content-types"><Default Extension="rels" '
+        f'ContentType="application/vnd.openxmlformats-package.relationships+xml"/><Override '
+        f'PartName="/word/document.xml" ContentType="{types}.document.main+xml"/></Types>',
+        "_rels/.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" '
+        f'Type="{office}/officeDocument" Target="word/document.xml"/></Relationships>',
+        "word/_rels/document.xml.rels": f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" '
+        f'Type="{office}/styles" Target="styles.xml"/></Relationships>',
+        "word/document.xml": f"<w:document {space}><w:body>{body}</w:body></w:document>",
+        "word/styles.xml": f"<w:styles {space}>{names}</w:styles>",
+    }
+    output = BytesIO()
+    with zipfile.ZipFile(output, "w") as packed:
+        for name, content in files.items():
+            packed.writestr(name, content)
+    return output.getvalue()
 
 
 def encrypted(content: bytes, user_password: str) -> bytes:

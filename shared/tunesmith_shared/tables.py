@@ -141,7 +141,8 @@ class Document(Base):
 
     `status` is in_progress, completed, failed, superseded (a newer document of the same name is current, or its
     ingestion was cancelled; chunks still to be removed), replaced (they are gone) or deleting. `facts` holds what
-    ingestion found out: pages without text, say.
+    ingestion found out: pages without text, say. `revision` counts how often it was brought in anew: after a change of
+    the embedding model, or of a damaged index.
     """
 
     __tablename__ = "documents"
@@ -172,6 +173,7 @@ class Document(Base):
     pages_done: Mapped[int] = mapped_column(default=0)
     chunks_total: Mapped[int | None]
     chunks_done: Mapped[int] = mapped_column(default=0)
+    revision: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     usage_bytes: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[int]
     updated_at: Mapped[int]

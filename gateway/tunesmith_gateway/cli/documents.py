@@ -39,10 +39,13 @@ def import_document(context: Context, given: Namespace) -> None:
     with opened(context, given.path) as file:
         upload = (given.path.name, file, {"modelName": given.model}, "application/octet-stream")
         document = context.api.call("POST", "/importDocument", upload=upload)
-    with context.output.hints.status(f"reading {given.path.name}") if context.output.terminal else nullcontext():
+    shown = context.output.hints.status(f"reading {given.path.name}") if context.output.terminal else nullcontext()
+    with shown as status:
         while document["status"] == "in_progress":
             time.sleep(_POLL_SECONDS)
             document = _current(context, given.model, document["file_id"])
+            if status is not None:
+                status.update(f"reading {given.path.name}: {_how_far(document['progress'])}")
     if document["status"] != "completed":
         raise CommandError(f"{given.path.name}: {(document['last_error'] or {}).get('message', document['status'])}")
     context.output.record(document, f"Imported {document['documentName']} for {document['modelName']}.")
@@ -71,6 +74,12 @@ def ask(context: Context, given: Namespace) -> None:
     if not names:
         raise CommandError(f"{given.model} has no documents: 'tunesmith documents import' adds one.")
     ask_model(context, {"prompt": given.question, "model": given.model, "documents": names})
+
+
+def _how_far(progress: Json) -> str:
+    """Return how much of a document is in, in words."""
+    pages = f"{progress['pages_done']} of {progress['pages_total'] or '?'} pages read"
+    return f"{pages}, {progress['chunks_done']} of {progress['chunks_total'] or '?'} chunks embedded"
 
 
 def _documents(context: Context, model: str) -> list[Json]:

@@ -1,0 +1,211 @@
+"""How fast documents come in: `python benchmarks/documents/ingestion.py [--pages 10 100 1000]`.
+
+Prints (1) the text layer alone, PDFium as used here against pypdf, by kind of PDF, with the word F1; (2) whole
+ingestions of generated PDFs: pages/s, what embedding the same chunks alone takes, and peak memory; (3) the plain
+LangChain recipe (PyPDFLoader, RecursiveCharacterTextSplitter, Chroma) on the same files with the same embedding model
+behind it, all-minilm in ONNX Runtime with the same threads. Each ingestion is a process of its own.
+"""
+
+import argparse
+import asyncio
+import json
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pypdf import PdfReader
+
+from tunesmith_rag.chroma import open_index
+from tunesmith_rag.embed_onnx import OnnxEmbedder
+from tunesmith_rag.fill import Fill, Order, Tools
+from tunesmith_rag.legs import Legs
+from tunesmith_rag.lexical import LexicalIndex
+from tunesmith_rag.parse import ParseLimits
+from tunesmith_rag.pdf import read_pages
+from tunesmith_rag.sample_pdfs import KINDS, sample
+from tunesmith_rag.split import effective_chunking, page_splitter
+from tunesmith_rag.workfiles import WorkFolder
+
+MODEL, LONGEST, BATCH = "all-minilm", 256, 8
+HANDBOOK = Path(__file__).resolve().parents[2] / "examples" / "handbook.pdf"
+REPEATS = 3
+SAMPLE_SECONDS = 0.02
+
+
+def seconds_of(work: Callable[[], object]) -> float:
+    """Return the median time of `work`."""
+    times = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+def word_f1(one: Sequence[str], other: Sequence[str]) -> float:
+    """Return the F1 of the words of two lists of pages."""
+    first, second = (Counter(re.findall(r"\w+", " ".join(pages))) for pages in (one, other))
+    return 2 * (first & second).total() / (first.total() + second.total())
+
+
+def compare_text_layers(folder: Path) -> None:
+    """Print pages/s of both libraries by kind of PDF, and over all of them."""
+    print(f"{'text layer':<16}{'ours':>8}{'pypdf':>8}{'ratio':>7}  word F1   (pages/s)")
+    pages, ours_all, plain_all = 0, 0.0, 0.0
+    for kind in ("handbook", *KINDS):
+        file = HANDBOOK if kind == "handbook" else folder / f"{kind}.pdf"
+        if kind != "handbook":
+            file.write_bytes(sample(kind, 20))
+        content = file.read_bytes()
+        plain = [page.extract_text() for page in PdfReader(BytesIO(content)).pages]
+        ours = [page.text for page in read_pages(file, 1000)]
+        fast = seconds_of(lambda file=file: list(read_pages(file, 1000)))  # type: ignore[misc]
+        slow = seconds_of(lambda content=content: [p.extract_text() for p in PdfReader(BytesIO(content)).pages])  # type: ignore[misc]
+        pages, ours_all, plain_all = pages + len(ours), ours_all + fast, plain_all + slow
+        print(
+            f"{kind:<16}{len(ours) / fast:>8.0f}{len(ours) / slow:>8.0f}{slow / fast:>7.1f}  {word_f1(ours, plain):.5f}"
+        )
+    print(f"{'all':<16}{pages / ours_all:>8.0f}{pages / plain_all:>8.0f}{plain_all / ours_all:>7.1f}\n")
+
+
+class Peak:
+    """The largest memory of this process and its children while the block runs, in MiB."""
+
+    def __enter__(self) -> "Peak":
+        """Begin to look."""
+        self.mebibytes = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while not self._over.wait(SAMPLE_SECONDS):
+            used = me.memory_info().rss
+            for child in me.children(recursive=True):
+                try:
+                    used += child.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.mebibytes = max(self.mebibytes, used / 2**20)
+
+    def __exit__(self, *_: object) -> None:
+        """Stop looking."""
+        self._over.set()
+        self._thread.join()
+
+
+async def ingest(file: Path, folder: Path) -> dict[str, float]:
+    """Bring `file` in as the service does, then embed its chunks alone."""
+    embedder = OnnxEmbedder(LONGEST, BATCH, 0)
+    legs = Legs(open_index("", folder), LexicalIndex(folder / "lexical"))
+    await embedder.embed(MODEL, ["warm-up"], 0)
+
+    async def nothing(*_: object, **__: object) -> None:
+        pass
+
+    tools = Tools(embedder, legs, ParseLimits(), BATCH, 0, nothing)
+    order = Order("doc-benchmark", file, file.name, {"type": "auto"}, {"filename": file.name}, "vs-benchmark", MODEL)
+    with Peak() as peak:
+        started = time.perf_counter()
+        await Fill(order, tools, WorkFolder(folder, "work"), nothing).run()
+        whole = time.perf_counter() - started
+    model = await embedder.model(MODEL, 0)
+    split = page_splitter(effective_chunking({"type": "auto"}, model.max_tokens), model.count)
+    texts = [text for page in read_pages(file, 5000) for text in split(page.text)]
+    started = time.perf_counter()
+    for start in range(0, len(texts), BATCH * 8):
+        await embedder.embed(MODEL, texts[start : start + BATCH * 8], 0)
+    alone = time.perf_counter() - started
+    legs.close()
+    await embedder.close()
+    return {"seconds": whole, "embedding": alone, "chunks": len(texts), "mebibytes": peak.mebibytes}
+
+
+def plain_recipe(file: Path, folder: Path) -> dict[str, float]:
+    """Bring `file` in as LangChain's documentation shows it, with its sizes (1,000 characters, 200 overlap)."""
+    warnings.simplefilter("ignore")
+    from langchain_community.document_loaders import PyPDFLoader  # noqa: PLC0415 - a development dependency
+    from langchain_community.vectorstores import Chroma  # noqa: PLC0415
+    from langchain_core.embeddings import Embeddings  # noqa: PLC0415
+    from langchain_text_splitters import RecursiveCharacterTextSplitter  # noqa: PLC0415
+
+    embedder = OnnxEmbedder(LONGEST * 2, BATCH, 0)
+    loop = asyncio.new_event_loop()
+
+    class Same(Embeddings):
+        """The same model, in the order and the batches in which the texts come."""
+
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            parts = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
+            return [v for part in parts for v in loop.run_until_complete(embedder.embed(MODEL, part, 0))]
+
+        def embed_query(self, text: str) -> list[float]:
+            return self.embed_documents([text])[0]
+
+    same = Same()
+    same.embed_query("warm-up")
+    with Peak() as peak:
+        started = time.perf_counter()
+        chunks = RecursiveCharacterTextSplitter(chunk_size=1000, chunk_overlap=200).split_documents(
+            PyPDFLoader(str(file)).load()
+        )
+        Chroma.from_documents(chunks, same, persist_directory=str(folder / "plain"))
+        whole = time.perf_counter() - started
+    return {"seconds": whole, "embedding": 0, "chunks": len(chunks), "mebibytes": peak.mebibytes}
+
+
+def in_a_process(way: str, file: Path) -> dict[str, Any]:
+    """Run one ingestion in a process of its own; its figures."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--one", way, str(file)], capture_output=True, text=True, check=True
+    )
+    figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def compare_ingestions(folder: Path, sizes: Sequence[int]) -> None:
+    """Print both ways' pages/s for PDFs of prose of these sizes."""
+    print(f"{'pages':>6}{'ours':>8}{'of embedding alone':>20}{'peak':>10}{'recipe':>9}{'peak':>10}{'ratio':>7}")
+    for pages in sizes:
+        file = folder / f"{pages}.pdf"
+        file.write_bytes(sample("prose", pages))
+        ours, plain = in_a_process("ours", file), in_a_process("plain", file)
+        print(
+            f"{pages:>6}{pages / ours['seconds']:>6.1f}/s{ours['embedding'] / ours['seconds']:>20.0%}"
+            f"{ours['mebibytes']:>6.0f} MiB{pages / plain['seconds']:>7.1f}/s{plain['mebibytes']:>6.0f} MiB"
+            f"{plain['seconds'] / ours['seconds']:>7.2f}   ({ours['chunks']} and {plain['chunks']} chunks)",
+            flush=True,
+        )
+
+
+def main() -> None:
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pages", type=int, nargs="+", default=[10, 100, 1000])
+    parser.add_argument("--one", nargs=2, metavar=("WAY", "FILE"), help="one ingestion, its figures as JSON")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if given.one:
+            way, file = given.one[0], Path(given.one[1])
+            print(json.dumps(asyncio.run(ingest(file, folder)) if way == "ours" else plain_recipe(file, folder)))
+            return
+        compare_text_layers(folder)
+        compare_ingestions(folder, given.pages)
+
+
+if __name__ == "__main__":
+    main()

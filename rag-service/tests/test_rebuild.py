@@ -1,0 +1,106 @@
+"""A damaged index is reported and rebuilt from the stored files with one command; a store can change its model."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tunesmith_rag import testing
+from tunesmith_rag.testing import Rag, rag_at
+from tunesmith_shared.testing import Platform, wait_until
+
+FERRY = testing.pdf("The ferry to Borkum leaves at half past nine from pier four.")
+NOTES = b"# Cats\n\nWhiskers eats two herrings every morning.\n"
+
+Json = dict[str, Any]
+
+
+def garbage_in_database(chroma: Path) -> None:
+    (chroma / "chroma.sqlite3").write_bytes(b"garbage" * 5000)
+
+
+def lost_database(chroma: Path) -> None:
+    shutil.rmtree(chroma)
+
+
+def search(client: httpx.Client, store: str, query: str) -> httpx.Response:
+    return client.post(f"/v1/vector_stores/{store}/search", json={"query": query})
+
+
+def add(rag: Rag, client: httpx.Client, store: str, content: bytes, name: str) -> str:
+    file_id = rag.upload(content, name)
+    client.post(f"/v1/vector_stores/{store}/files", json={"file_id": file_id}).raise_for_status()
+    ended = client.get(f"/v1/vector_stores/{store}/files/{file_id}", params={"wait": 60}).json()
+    assert ended["status"] == "completed", ended
+    return file_id
+
+
+@pytest.mark.parametrize("damage", [garbage_in_database, lost_database])
+def test_a_damaged_index_is_reported_and_rebuilt_from_the_files(
+    engine_platform: Platform, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    with rag_at(tmp_path, engine_platform) as rag:
+        service = rag.platform.services["rag"]
+        with rag.client() as client:
+            store = client.post("/v1/vector_stores", json={"name": "kept"}).json()["id"]
+            ferry, notes = add(rag, client, store, FERRY, "ferry.pdf"), add(rag, client, store, NOTES, "cats.md")
+        service.kill()
+        damage(tmp_path / "chroma")
+        service.start()
+        with rag.client() as client:
+            health = client.get("/health")
+            assert health.status_code == 503
+            assert "tunesmith_rag.rebuild" in health.text
+            if damage is garbage_in_database:
+                refused = search(client, store, "When does the ferry leave?")
+                assert (refused.status_code, refused.json()["error"]["code"]) == (503, "index_damaged")
+            command = [sys.executable, "-m", "tunesmith_rag.rebuild"]
+            done = subprocess.run(
+                command, env=dict(rag.platform.environment), capture_output=True, text=True, check=False
+            )
+            assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "The index is rebuilt."), done
+            assert client.get("/health").status_code == 200
+            for question, file_id in (("When does the ferry leave?", ferry), ("What does Whiskers eat?", notes)):
+                assert search(client, store, question).json()["data"][0]["file_id"] == file_id
+
+
+def test_a_store_is_reindexed_with_another_model_and_never_mixed(rag: Rag, client: httpx.Client, store: str) -> None:
+    file_id = add(rag, client, store, FERRY, "ferry.pdf")
+    url = f"/v1/vector_stores/{store}"
+    missing = client.post(f"{url}/reindex", json={"embedding_model": "smollm2:135m"})
+    assert missing.status_code >= 500
+    assert client.get(url).json()["embedding_model"] == "all-minilm"
+    assert search(client, store, "When does the ferry leave?").json()["data"]
+    changed = client.post(f"{url}/reindex", json={"embedding_model": "all-minilm:latest"}).json()
+    assert changed["embedding_model"] == "all-minilm:latest"
+    wait_until(lambda: client.get(url).json()["status"] == "completed", 60, "the document is in again")
+    shown = client.get(url).json()
+    assert (shown["file_counts"]["completed"], shown["embedding_dimension"]) == (1, 384)
+    (found,) = search(client, store, "When does the ferry leave?").json()["data"]
+    assert found["file_id"] == file_id
+
+
+def test_a_deleted_document_that_waits_for_a_model_gives_its_place_to_the_next(
+    engine_platform: Platform, tmp_path: Path
+) -> None:
+    with rag_at(tmp_path, engine_platform, TUNESMITH_INGESTIONS="1") as rag, rag.client() as client:
+        waiting = client.post("/v1/vector_stores", json={"embedding_model": "nosuch"}).json()["id"]
+        file_id = rag.upload(FERRY, "ferry.pdf")
+        url = f"/v1/vector_stores/{waiting}/files"
+        client.post(url, json={"file_id": file_id}).raise_for_status()
+
+        def is_read() -> bool:
+            return bool(client.get(f"{url}/{file_id}").json()["progress"]["pages_done"] == 1)
+
+        wait_until(is_read, 60, "it is read and waits for its model")
+        other = client.post("/v1/vector_stores", json={}).json()["id"]
+        next_one = rag.upload(NOTES, "cats.md")
+        client.post(f"/v1/vector_stores/{other}/files", json={"file_id": next_one}).raise_for_status()
+        assert client.delete(f"{url}/{file_id}").status_code == 200
+        ended = client.get(f"/v1/vector_stores/{other}/files/{next_one}", params={"wait": 60}).json()
+        assert ended["status"] == "completed"
