@@ -23,13 +23,14 @@ MOST_SHARED = 32
 
 
 class Adapted(ModelProcess):
-    """A process as one model sees it, whose requests name that model's adapters. It is started and ended elsewhere."""
+    """A process as one model sees it, whose requests say which adapters are on. It is started and ended elsewhere."""
 
     def __init__(self, process: ModelProcess, adapter_paths: tuple[str, ...]) -> None:
         self._whole = process
         self.specification = process.specification
         loaded = process.specification.adapter_paths
-        self._fields = {"lora": [{"id": loaded.index(path), "scale": 1.0} for path in adapter_paths]}
+        scales = [1.0 if path in adapter_paths else 0.0 for path in loaded]
+        self._fields = {"lora": [{"id": index, "scale": scale} for index, scale in enumerate(scales)]}
 
     @property
     def alive(self) -> bool:
@@ -50,8 +51,12 @@ class Adapted(ModelProcess):
 
 
 def adapted(process: ModelProcess, adapter_paths: tuple[str, ...]) -> ModelProcess:
-    """Return the process for a model with these adapters; for one without, as it is: no adapter is on by itself."""
-    return Adapted(process, adapter_paths) if adapter_paths else process
+    """Return the process for a model with these adapters.
+
+    The base itself says in its requests, too, that it wants none: llama.cpp would else go on from what it remembers of
+    the same prompt under another adapter.
+    """
+    return Adapted(process, adapter_paths) if process.specification.adapter_paths else process
 
 
 def with_siblings(store: ModelStore, specification: Specification) -> Specification:

@@ -115,11 +115,11 @@ def test_an_adapter_is_learnt_on_a_quantised_base(train: Train, quantization: st
 
 
 def test_training_ends_early_and_keeps_the_best_checkpoint(train: Train) -> None:
-    asked = {"n_epochs": 40, "batch_size": 12, "learning_rate": 0.9, "scheduler": "constant", "warmup_ratio": 0}
-    folder, said = train(early_stopping_patience=2, evaluations=20, **asked)
+    asked = {"n_epochs": 8, "batch_size": 6, "learning_rate": 0.9, "scheduler": "constant", "warmup_ratio": 0}
+    folder, said = train(early_stopping_patience=1, evaluations=8, **asked)
     losses = {report["step"]: report["valid_loss"] for report in said if report["type"] == "validation"}
-    assert _outcome(folder)["steps"] < 40
-    assert len(losses) >= 3
+    assert _outcome(folder)["steps"] < 16
+    assert len(losses) >= 2
     assert _outcome(folder)["after"]["loss"] == pytest.approx(min(losses.values()), rel=0.05)
 
 
@@ -135,10 +135,9 @@ def test_packed_rows_have_the_loss_that_they_have_alone(train: Train) -> None:
 def test_the_learning_rate_rises_first_and_follows_its_schedule(train: Train, scheduler: str) -> None:
     _, said = train(scheduler=scheduler, warmup_ratio=0.5, n_epochs=2, batch_size=3, learning_rate=1e-4)
     rates = [report["learning_rate"] for report in said if report["type"] == "metrics"]
-    assert rates[0] == 0
+    assert rates[0] < rates[1] < rates[2]
     assert max(rates) == pytest.approx(1e-4, rel=0.3)
-    assert rates[4] == max(rates)
-    assert (rates[-1] < rates[4]) == (scheduler != "constant")
+    assert (rates[-1] < max(rates)) == (scheduler != "constant")
 
 
 def test_accumulated_and_checkpointed_steps_learn_the_same(train: Train) -> None:

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from httpx2 import HTTPError
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import ModelInfo
@@ -89,7 +90,7 @@ if __name__ == "__main__":
     action, name, wanted, *place = sys.argv[1:]
     try:
         answer = resolve(name, wanted) if action == "resolve" else fetch(name, wanted, Path(place[0]))
-    except (Refused, HfHubHTTPError, OSError) as problem:
+    except (Refused, HfHubHTTPError, HTTPError, OSError) as problem:
         sys.stderr.write(f"{problem!r}\n")
         answer = _failure(name, problem)
     answers.write(json.dumps(answer) + "\n")

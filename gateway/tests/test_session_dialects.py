@@ -90,14 +90,16 @@ async def test_turns_of_one_session_wait_for_each_other_whatever_their_dialect(o
             while shown not in (await client.get("/metrics")).text:
                 pass
 
-        await asyncio.wait_for(there(), 20)  # each has come before the next is sent
-    await until(lambda: server.running == 1, "the first turn runs")
+        await asyncio.wait_for(there(), 20)
+        await until(lambda: server.running == 1, "the first turn runs, and the others wait")
     assert server.most == 1
     server.open.set()
     assert {answer.status_code for answer in await asyncio.gather(*turns)} == {200}
     assert server.most == 1
-    kept = (await client.get("/sessions/ordered")).json()["messages"]
-    assert [message["content"] for message in kept[::2]] == [f"turn {number}" for number in range(4)]
+    kept = [message["content"] for message in (await client.get("/sessions/ordered")).json()["messages"]]
+    assert kept[0] == "turn 0"
+    assert sorted(kept[::2]) == [f"turn {number}" for number in range(4)]
+    assert kept[1::2] == [f"answer to {text}" for text in kept[::2]]
 
 
 async def test_a_session_id_that_is_no_name_is_refused(over: Over) -> None:
