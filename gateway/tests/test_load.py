@@ -66,7 +66,8 @@ async def test_a_client_that_leaves_stops_the_generation(idle: Platform, path: s
         asked = {"model": MODEL, "stream": stream, "options": {"num_predict": -1}, "max_tokens": 4000, **body}
         if stream:
             async with client.stream("POST", path, json=asked, timeout=120) as response:
-                assert b"error" not in await anext(response.aiter_bytes())
+                pieces = response.aiter_bytes()  # held: an iterator that is dropped closes the connection
+                assert b"error" not in await anext(pieces)
                 await asyncio.to_thread(wait_until, lambda: busy(idle) == 1, 60, "it generates")
         else:
             request = asyncio.create_task(client.post(path, json=asked, timeout=120))

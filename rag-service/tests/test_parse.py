@@ -91,7 +91,7 @@ async def test_too_much_text_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_page_with_a_damaged_content_stream_is_told_apart(tmp_path: Path) -> None:
-    broken = testing.one_page(testing.stream(b"BT /F1 12 Tf (never closed"))
+    broken = testing.one_page(testing.stream(b"BT /F1 12 Tf [(a) (never closed TJ ET"))
     pages = await read(tmp_path, broken)
     assert [(page.readable, page.text) for page in pages] == [(False, "")]
 
