@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith_finetune.llama_cpp import LlamaCpp, Toolbox, ToolsMissing, pinned_version, unpack_llama_cpp
+from tunesmith_finetune.llama_cpp import (
+    CONVERTERS,
+    TOOLS,
+    LlamaCpp,
+    Toolbox,
+    ToolsMissing,
+    pinned_version,
+    unpack_llama_cpp,
+)
 from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.settings import REPOSITORY
 
@@ -65,10 +73,7 @@ async def test_a_ready_folder_is_used_as_it_is(tmp_path: Path) -> None:
     toolbox = Toolbox(tmp_path / "cache", PIN, Limits(None, 60), ready.folder)
     with pytest.raises(ToolsMissing, match="TUNESMITH_LLAMA_CPP_DIR"):
         await toolbox.get()
-    for path in (ready.tool("llama-quantize"), ready.tool("llama-export-lora")):
+    for path in (*map(ready.tool, TOOLS), *map(ready.script, CONVERTERS)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    for name in ("convert_hf_to_gguf.py", "convert_lora_to_gguf.py"):
-        ready.script(name).parent.mkdir(parents=True, exist_ok=True)
-        ready.script(name).touch()
     assert await toolbox.get() == ready
