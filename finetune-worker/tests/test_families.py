@@ -45,13 +45,16 @@ USUAL = {
 FAMILIES: dict[str, dict[str, Any]] = {
     "llama": USUAL,
     "mistral": {**USUAL, "head_dim": 16, "sliding_window": None},
-    "qwen2": USUAL,
     "qwen3": {**USUAL, "head_dim": 16},
     "gemma3_text": {**USUAL, "head_dim": 16, "query_pre_attn_scalar": 16, "sliding_window": 512},
     "phi": {**USUAL, "num_key_value_heads": 4, "intermediate_size": 256, "tie_word_embeddings": False},
     "gpt2": {**SMALL, "n_embd": 64, "n_layer": 2, "n_head": 4, "n_positions": 512},
 }
-"""transformers' names, and sizes. All have SmolLM2's vocabulary, whose rules llama.cpp's converter knows."""
+"""transformers' names, and sizes. All have SmolLM2's vocabulary, whose rules llama.cpp's converter knows.
+
+Qwen stands here as Qwen 3: a folder of type `qwen2` is read by transformers with Qwen 2's own rules, whatever its
+tokenizer's files say, and then the converter knows no other vocabulary than Qwen's.
+"""
 
 PROMPT = "<|im_start|>user\nHow do I make tea?<|im_end|>\n<|im_start|>assistant\n"
 LIKELIEST = 40
