@@ -58,12 +58,14 @@ def temporary_database(folder: Path) -> Iterator[str]:
         return
     server, name = make_url(SERVER_URL).set(drivername="postgresql"), f"tunesmith_test_{secrets.token_hex(6)}"
     url = server.set(database=name).render_as_string(hide_password=False)
-    with psycopg.connect(server.render_as_string(hide_password=False), autocommit=True) as connection:
+    address = server.render_as_string(hide_password=False)
+    with psycopg.connect(address, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            migrate(async_database_url(url))
-            yield url
-        finally:
+    try:
+        migrate(async_database_url(url))
+        yield url
+    finally:
+        with psycopg.connect(address, autocommit=True) as connection:  # a test may have restarted the server
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
