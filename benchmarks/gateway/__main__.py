@@ -15,8 +15,10 @@ from pathlib import Path
 
 import httpx
 from benchmarks.gateway.load import Measured, Plan
-from benchmarks.gateway.targets import ROOT, Target, running
+from benchmarks.gateway.targets import Target, running
 from benchmarks.gateway.upstream import MODEL
+from benchmarks.ratios import print_ratios
+from benchmarks.servers import ROOT
 
 PATH = "/v1/chat/completions"
 ASKED: dict[str, object] = {
@@ -135,13 +137,7 @@ def _missed(figures: Figures, names: list[str]) -> int:
         for what, cell, target in (("requests", many, 12.0), ("streams", streams, 25.0)):
             rate = figures[cell, "gateway"].per_second / figures[cell, "litellm"].per_second
             ratios.append((f"{what} a second, to LiteLLM's", rate, ">=", target))
-    print()
-    missed = 0
-    for what, ratio, sense, target in ratios:
-        met = ratio <= target if sense == "<=" else ratio >= target
-        missed += not met
-        print(f"{what:50}{ratio:8.2f}   target {sense} {target:g}: {'met' if met else 'MISSED'}")
-    return missed
+    return print_ratios(ratios)
 
 
 if __name__ == "__main__":

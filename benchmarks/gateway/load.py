@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import httptools
@@ -110,8 +111,8 @@ async def measure(plan: Plan) -> Measured:
     clients, ends = [], []
     for _ in range(plan.clients):
         done = loop.create_future()
-        client = Client(head.encode() + body, end, done)
-        await loop.create_connection(lambda client=client: client, "127.0.0.1", plan.port)  # type: ignore[misc]
+        make = partial(Client, head.encode() + body, end, done)
+        _, client = await loop.create_connection(make, "127.0.0.1", plan.port)
         clients.append(client)
         ends.append(done)
     await asyncio.sleep(max(0.0, begin - time.perf_counter()))

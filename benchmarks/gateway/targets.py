@@ -1,29 +1,16 @@
 """What is measured: the mock model server reached directly, through a bare pass-through, this gateway and LiteLLM."""
 
-import os
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 from benchmarks.gateway import litellm
 from benchmarks.gateway.upstream import MODEL
+from benchmarks.servers import LIMITS, process
 
 from tunesmith_shared.testing import free_port, platform_at
-
-ROOT = Path(__file__).resolve().parents[2]
-START_SECONDS = 120
-
-# Far above what is reached, so that every request is counted against each and none is refused.
-LIMITS = {
-    "TUNESMITH_REQUESTS_PER_MINUTE": "100000000",
-    "TUNESMITH_TOKENS_PER_MINUTE": "1000000000000",
-    "TUNESMITH_CONCURRENCY": "1000",
-}
 
 
 @dataclass(frozen=True)
@@ -34,35 +21,6 @@ class Target:
     port: int
     key: str
     pid: int
-
-
-@contextmanager
-def process(words: list[str], environment: Mapping[str, str], port: int, log: Path) -> Iterator[int]:
-    """Run a server until the block ends; give its process id as soon as it answers."""
-    with log.open("wb") as output:
-        child = subprocess.Popen(words, cwd=ROOT, env={**os.environ, **environment}, stdout=output, stderr=output)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not _answers(port):
-            if child.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{words[0]} did not start:\n{log.read_text()[-3000:]}")
-            time.sleep(0.1)
-        yield child.pid
-    finally:
-        child.terminate()
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def _answers(port: int) -> bool:
-    try:
-        httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=5)
-    except httpx.TransportError:
-        return False
-    return True
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ratios import print_ratios
 from benchmarks.serving import builds, load
 from benchmarks.serving.targets import BATCH, CONTEXT, SLOTS, Target, model_file, others, platform
 
@@ -115,13 +116,7 @@ def _missed(figures: Figures, *, same: bool) -> int:
         ratios.append(("first token later than llama-server's, ms", later, "<=", 10))
     ratios.append(("five samples, to five requests", figures["platform", "self-consistency"], "<=", 0.5))
     ratios.append(("the same samples and winner", float(same), ">=", 1))
-    print()
-    missed = 0
-    for what, ratio, sense, target in ratios:
-        met = ratio <= target if sense == "<=" else ratio >= target
-        missed += not met
-        print(f"{what:50}{ratio:8.2f}   target {sense} {target:g}: {'met' if met else 'MISSED'}")
-    return missed
+    return print_ratios(ratios)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,21 @@
 """What is measured: this platform, llama.cpp's own server in two builds, and llama-cpp-python's server."""
 
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+from benchmarks.servers import LIMITS, process
 from benchmarks.serving import builds
 
 from tunesmith_engine.specification import Specification
 from tunesmith_shared.testing import free_port, platform_at, wait_for_models
 
-ROOT = Path(__file__).resolve().parents[2]
 SLOTS = 8
 CONTEXT = 1024
 BATCH = 128
-START_SECONDS = 120
-
-# Far above what is reached, so that every request is counted against each and none is refused.
-_LIMITS = {
-    "TUNESMITH_REQUESTS_PER_MINUTE": "1000000",
-    "TUNESMITH_TOKENS_PER_MINUTE": "1000000000",
-    "TUNESMITH_CONCURRENCY": "1000",
-}
 
 
 @dataclass(frozen=True)
@@ -42,7 +31,7 @@ class Target:
 def platform(folder: Path) -> Iterator[Target]:
     """Gateway and engine as they run, with authentication, limits and metrics on."""
     settings = {"TUNESMITH_ENGINE_PARALLEL": str(SLOTS), "TUNESMITH_ENGINE_CONTEXT": str(CONTEXT)}
-    with platform_at(folder, **_LIMITS, **settings) as running:
+    with platform_at(folder, **LIMITS, **settings) as running:
         running.start("engine", "gateway")
         wait_for_models(running.services["engine"].url)
         yield Target("platform", running.url, {"authorization": f"Bearer {running.key}"})
@@ -62,7 +51,7 @@ def others(model: Path, folder: Path, threads: int, names: list[str]) -> Iterato
         for name in names:
             port = free_port()
             words = _command(name, model, threads, port)
-            stack.enter_context(_process(words, port, folder / f"{name}.log"))
+            stack.enter_context(process(words, {}, port, folder / f"{name}.log", _loaded))
             targets.append(Target(name, f"http://127.0.0.1:{port}"))
         yield targets
 
@@ -81,31 +70,5 @@ def _command(name: str, model: Path, threads: int, port: int) -> list[str]:
     return [*words, "--host", "127.0.0.1", "--port", str(port)]
 
 
-@contextmanager
-def _process(words: list[str], port: int, log: Path) -> Iterator[None]:
-    """Run a server until the block ends, which begins as soon as its model is loaded."""
-    with log.open("wb") as output:
-        child = subprocess.Popen(
-            words, cwd=ROOT, env=dict(os.environ), stdin=subprocess.PIPE, stdout=output, stderr=output
-        )
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        while not _ready(port):
-            if child.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{words[0]} did not start:\n{log.read_text(errors='replace')[-3000:]}")
-            time.sleep(0.2)
-        yield
-    finally:
-        child.terminate()
-        try:
-            child.wait(10)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-
-
-def _ready(port: int) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/v1/models", timeout=5).status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False
+def _loaded(answer: httpx.Response) -> bool:
+    return answer.status_code == httpx.codes.OK

@@ -45,12 +45,16 @@ async def refresh(backend: Backend) -> None:
 
 
 def mark(backend: Backend, *, healthy: bool, why: str = "") -> None:
-    """Keep whether a backend answers, and log it when that is new."""
-    if backend.condition.healthy and not healthy:
+    """Keep whether a backend answers, and log it when that is new; services that start together wait for each other."""
+    condition = backend.condition
+    if condition.healthy and not healthy and condition.answered:
         _logger.warning("the backend '%s' does not answer: %s", backend.row.name, why)
-    elif healthy and not backend.condition.healthy:
-        _logger.info("the backend '%s' answers again", backend.row.name)
-    backend.condition.healthy = healthy
+    elif condition.healthy and not healthy:
+        _logger.info("waiting for the backend '%s': %s", backend.row.name, why)
+    elif healthy and not condition.healthy:
+        _logger.info("the backend '%s' answers", backend.row.name)
+    condition.healthy = healthy
+    condition.answered = condition.answered or healthy
 
 
 def _show(backend: Backend) -> None:

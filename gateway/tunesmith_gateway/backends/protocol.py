@@ -23,13 +23,14 @@ class Condition:
     """How a backend is doing: whether its last check succeeded, its open requests, and its models by identity.
 
     `models` is None until the backend has told them. A backend counts as healthy until something says otherwise, and
-    as one that knows `n` until an answer had fewer choices than were asked for.
+    as one that knows `n` until an answer had fewer choices than were asked for. `answered`: once since the start.
     """
 
     healthy: bool = True
     running: int = 0
     models: frozenset[str] | None = field(default=None)
     ignores_n: bool = False
+    answered: bool = False
 
 
 class Backend(Protocol):
