@@ -30,7 +30,7 @@ def exporter(tiny_cache: dict[str, str], tmp_path: Path) -> Exporter:
 def workspace(exporter: Exporter, tiny_cache: dict[str, str], tmp_path: Path) -> Workspace:
     """A job's folder with a merged file: the tiny base itself."""
     workspace = Workspace(tmp_path)
-    (folder,) = Path(tiny_cache["TUNESMITH_CACHE_DIR"], "base-models").iterdir()
+    (folder,) = Path(tiny_cache["TUNESMITH_CACHE_DIR"], "base-models").glob("*instruct-1")
     asyncio.run(exporter.base_to_f16(folder, workspace.merged_gguf))
     write_json(workspace.plan, {"base_folder": str(folder)})
     return workspace
