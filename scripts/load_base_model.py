@@ -62,10 +62,11 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to download: the commit, and its files."""
+    """What to download: the commit with its license, and its files."""
 
     repository: str
     revision: str
+    license: str
     files: tuple[RemoteFile, ...]
 
     @property
@@ -146,7 +147,8 @@ def look_up(repository: str, revision: str) -> Plan:
         RemoteFile(item.rfilename, item.size or 0, item.lfs.sha256 if item.lfs else item.blob_id or "")
         for item in wanted
     ]
-    return Plan(info.id, info.sha, tuple(sorted(files, key=lambda file: file.bytes)))
+    named = [tag.removeprefix("license:") for tag in info.tags or [] if tag.startswith("license:")]
+    return Plan(info.id, info.sha, named[0] if named else "unknown", tuple(sorted(files, key=lambda file: file.bytes)))
 
 
 def token() -> str | bool:
@@ -178,8 +180,8 @@ def load(plan: Plan, folder: Path) -> None:
         for file in plan.files:
             fetch(plan, file, draft)
         made = datetime.now(UTC).isoformat(timespec="seconds")
-        record = {"repository": plan.repository, "revision": plan.revision, "downloaded_at": made}
-        text = json.dumps({**record, "files": [asdict(file) for file in plan.files]}, indent=1)
+        record = {"repository": plan.repository, "revision": plan.revision, "license": plan.license}
+        text = json.dumps({**record, "downloaded_at": made, "files": [asdict(file) for file in plan.files]}, indent=1)
         (draft / RECORD).write_text(text)
         draft.rename(folder)
     print(f"{plan.repository} at {plan.revision} is in {folder}")

@@ -6,18 +6,19 @@ import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from benchmarks.finetune.runs import Trained, encoded, export, job_training, plain_training, rows
+from benchmarks.finetune.runs import LIMITS, Trained, encoded, estimated, export, job_training, plain_training, rows
 
 from tunesmith_finetune.base_models import BASE_MODELS
 from tunesmith_finetune.base_store import BaseModelStore
 from tunesmith_finetune.export import Exporter
 from tunesmith_finetune.llama_cpp import Toolbox
-from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.settings import WorkerSettings
 
-LIMITS = Limits(None, 3600)
 USUAL = {"n_epochs": 1, "batch_size": 8, "learning_rate": 1e-4}
+ONE_STEP = 1024
+"""Batches of a step, of which there are fewer: the whole epoch is one step, whose loss counts each token alike."""
 
 
 def main() -> None:
@@ -35,6 +36,7 @@ def main() -> None:
         _against_the_plain_script(folder, base_folder, given.steps, given.repeats)
         _packing(folder, base_folder, given.steps)
         _nf4(folder, base_folder)
+        _estimates(folder, base_folder)
         tools = asyncio.run(Toolbox(settings.cache_dir, settings.llama_cpp_requirements, LIMITS).get())
         exporter = Exporter(tools, LIMITS, folder / "export.log")
         _export(exporter, base_folder, base_store.f16_gguf(base), folder)
@@ -56,7 +58,7 @@ def _against_the_plain_script(folder: Path, base_folder: Path, steps: int, repea
 
 def _packing(folder: Path, base_folder: Path, steps: int) -> None:
     tokens = encoded(base_folder, rows(8 * steps, 4, 120))
-    slow = {**USUAL, "learning_rate": 1e-9}
+    slow = {**USUAL, "learning_rate": 1e-9, "gradient_accumulation_steps": ONE_STEP}
     alone, *_ = job_training(folder / "alone", base_folder, tokens, slow)
     packed, *_ = job_training(folder / "packed", base_folder, tokens, {**slow, "packing": True, "batch_size": "auto"})
     lengths = [len(row["input_ids"]) for row in tokens if "input_ids" in row]
@@ -74,12 +76,26 @@ def _padding(lengths: list[int]) -> float:
 
 
 def _nf4(folder: Path, base_folder: Path) -> None:
-    tokens = encoded(base_folder, rows(24, 60, 100))
+    tokens = encoded(base_folder, rows(16, 60, 100))
     none, *_ = job_training(folder / "none", base_folder, tokens, USUAL)
     four, *_ = job_training(folder / "nf4", base_folder, tokens, {**USUAL, "quantization": "nf4"})
     _say("NF4 against none", f"{four.pace:.0f} and {none.pace:.0f} tokens/s", four.pace / none.pace, None)
     peaks = [run.peak_bytes for run in (four, none)]
     _say("  peak memory", f"{peaks[0] / 2**20:.0f} and {peaks[1] / 2**20:.0f} MiB", peaks[0] / peaks[1], None)
+
+
+def _estimates(folder: Path, base_folder: Path) -> None:
+    settings: dict[str, dict[str, Any]] = {
+        "short rows": {**USUAL},
+        "long rows, checkpointed": {**USUAL, "batch_size": 2, "gradient_checkpointing": True},
+    }
+    for (name, asked), tokens in zip(settings.items(), (rows(32, 60, 100), rows(8, 300, 400)), strict=True):
+        given = encoded(base_folder, tokens)
+        trained, chosen, _ = job_training(folder / f"measured {name}", base_folder, given, asked)
+        seconds, peak = estimated(folder / f"estimated {name}", base_folder, given, chosen)
+        _say(f"estimate, {name}", f"{seconds:.0f} and {trained.seconds:.0f} s", seconds / trained.seconds, None)
+        figures = f"{peak / 2**20:.0f} and {trained.peak_bytes / 2**20:.0f} MiB"
+        _say("  peak memory", figures, peak / trained.peak_bytes, None)
 
 
 def _export(exporter: Exporter, base_folder: Path, base_gguf: Path, folder: Path) -> None:

@@ -8,20 +8,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
+
+import psutil
 
 from tunesmith_finetune import planning
 from tunesmith_finetune.datasets.encode import EncodedRow, Encoder
 from tunesmith_finetune.datasets.formats import Example
 from tunesmith_finetune.export import Exporter
+from tunesmith_finetune.hyperparameters import Chosen
+from tunesmith_finetune.preview import padded_tokens
+from tunesmith_finetune.processes import Limits, run_child
 from tunesmith_finetune.whole import write_json, write_json_lines
 from tunesmith_shared.schemas.jobs import Method
 
 WORDS = ("keeper", "lamp", "rocks", "ships", "fog", "waits", "lights", "above", "home", "sea", "tower", "storm")
-ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+LIMITS = Limits(None, 3600)
 
 
 @dataclass(frozen=True)
@@ -66,58 +73,87 @@ def encoded(base_folder: Path, given: list[dict[str, Any]]) -> list[EncodedRow]:
 
 def job_training(
     folder: Path, base_folder: Path, given: list[EncodedRow], asked: dict[str, Any]
-) -> tuple[Trained, dict[str, Any], bool]:
+) -> tuple[Trained, Chosen, bool]:
     """Train in `folder` as a job does; give what it took, its hyperparameters, and if it computed in bfloat16."""
     folder.mkdir(parents=True)
     size = planning.measure(given)
     wanted = Method.model_validate({"supervised": {"hyperparameters": asked}}).chosen
     chosen = planning.choose(wanted, "supervised", size, 8192)
     write_json_lines(folder / "train.tokens.jsonl", given)
+    write_json_lines(folder / "valid.tokens.jsonl", given[:1])
     plan = {"method": "supervised", "base_folder": str(base_folder), "seed": 7, "threads": os.cpu_count() or 1}
     write_json(folder / "plan.json", {**plan, "report_to": [], "run_name": "", **planning.training_plan(chosen, size)})
-    lines, peak = _watched([sys.executable, "-m", "tunesmith_finetune.train", str(folder)])
+    lines, peak = _run([sys.executable, "-m", "tunesmith_finetune.train", str(folder)], folder / "log")
     bf16 = next(json.loads(line)["bfloat16"] for line in lines if '"setup"' in line)
     outcome = json.loads((folder / "training.json").read_text())
     trained = Trained(outcome["seconds"], size.tokens * chosen.n_epochs, peak, outcome["train_loss"])
-    return trained, chosen.model_dump(), bf16
+    return trained, chosen, bf16
 
 
-def plain_training(
-    folder: Path, base_folder: Path, given: list[dict[str, Any]], chosen: dict[str, Any], bf16: bool
-) -> Trained:
+def estimated(folder: Path, base_folder: Path, given: list[EncodedRow], chosen: Chosen) -> tuple[float, int]:
+    """Return the seconds and bytes that the preview of a training with these hyperparameters would tell."""
+    folder.mkdir(parents=True)
+    mean, most = padded_tokens(given, "supervised", chosen)
+    request = {
+        "base_folder": str(base_folder),
+        "method": "supervised",
+        "hyperparameters": chosen.model_dump(),
+        "steps": planning.steps_an_epoch(chosen, planning.measure(given)) * chosen.n_epochs,
+        "tokens_a_step": mean * chosen.gradient_accumulation_steps,
+        "most_tokens": most,
+        "threads": os.cpu_count() or 1,
+    }
+    write_json(folder / "request.json", request)
+    command = [sys.executable, "-m", "tunesmith_finetune.estimate", str(folder / "request.json")]
+    lines, _ = _run(command, folder / "log")
+    answer = json.loads(lines[-1])
+    return answer["seconds"], answer["memory_bytes"]
+
+
+def plain_training(folder: Path, base_folder: Path, given: list[dict[str, Any]], chosen: Chosen, bf16: bool) -> Trained:
     """Train in `folder` with the plain script; `bf16`: its products are in bfloat16."""
     folder.mkdir(parents=True)
-    asked = {"rows": given, "hyperparameters": chosen, "bf16": bf16, "threads": os.cpu_count() or 1}
+    asked = {"rows": given, "hyperparameters": chosen.model_dump(), "bf16": bf16, "threads": os.cpu_count() or 1}
     write_json(folder / "request.json", {"base_folder": str(base_folder), **asked})
-    script = str(Path(__file__).with_name("plain.py"))
-    lines, _ = _watched([sys.executable, script, str(folder / "request.json")])
-    return Trained(**json.loads(lines[-1]))
+    command = [sys.executable, str(Path(__file__).with_name("plain.py")), str(folder / "request.json")]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    with _watching() as most, (folder / "log").open("wb") as log:
+        done = subprocess.run(command, env=environment, check=True, text=True, stdout=PIPE, stderr=log)
+    return Trained(**json.loads(done.stdout.splitlines()[-1]), peak_bytes=most[0])
 
 
-def _watched(command: list[str]) -> tuple[list[str], int]:
-    """Run `command`; give the lines that it printed, and the most memory that it had, in bytes."""
-    environment = {**os.environ, **ENVIRONMENT}
-    done = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    peak = 0
+def _run(command: list[str], log: Path) -> tuple[list[str], int]:
+    """Run `command` as a job runs its children; give the lines that it printed, and its most memory in bytes."""
+    lines: list[str] = []
+
+    async def hear(line: str) -> None:
+        lines.append(line)
+
+    with _watching() as most:
+        asyncio.run(run_child(command, title=command[2], log=log, limits=LIMITS, on_line=hear))
+    return lines, most[0]
+
+
+@contextmanager
+def _watching() -> Iterator[list[int]]:
+    """Look at the child processes until the block ends; what is given has the most resident memory that one had."""
+    most, stop = [0], threading.Event()
 
     def look() -> None:
-        nonlocal peak
-        while done.poll() is None:
-            try:
-                status = Path(f"/proc/{done.pid}/status").read_text()
-            except OSError:
-                return
-            found = [line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")]
-            peak = max(peak, *(int(kilobytes) * 1024 for kilobytes in found)) if found else peak
-            time.sleep(0.2)
+        while not stop.wait(0.2):
+            for child in psutil.Process().children(recursive=True):
+                with suppress(OSError):
+                    status = Path(f"/proc/{child.pid}/status").read_text()
+                    peaks = [int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")]
+                    most[0] = max(most[0], *(kilobytes * 1024 for kilobytes in peaks), 0)
 
     watcher = threading.Thread(target=look)
     watcher.start()
-    output, errors = done.communicate()
-    watcher.join()
-    if done.returncode != 0:
-        raise SystemExit(f"{' '.join(command)} failed:\n{errors[-2000:]}")
-    return output.splitlines(), peak
+    try:
+        yield most
+    finally:
+        stop.set()
+        watcher.join()
 
 
 @dataclass(frozen=True)

@@ -84,13 +84,19 @@ def hub_serving(repository: str, folder: Path) -> Iterator[Hub]:
 
 def _information(hub: Hub) -> dict[str, object]:
     siblings = [
-        {"rfilename": str(file.relative_to(hub.folder)), "size": file.stat().st_size, "blobId": "0"}
+        {"rfilename": str(file.relative_to(hub.folder)), "size": file.stat().st_size, "blobId": _blob_id(file)}
         for file in hub.files()
     ]
     return {
         "id": hub.repository, "modelId": hub.repository, "sha": REVISION, "private": False, "gated": False,
         "disabled": False, "downloads": 0, "likes": 0, "tags": ["license:apache-2.0"], "siblings": siblings,
     }  # fmt: skip
+
+
+def _blob_id(file: Path) -> str:
+    """Return git's name of the content, which the hub gives for each file."""
+    content = file.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _entry(hub: Hub, file: Path) -> dict[str, object]:

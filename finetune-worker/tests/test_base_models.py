@@ -5,13 +5,15 @@ import json
 import os
 import runpy
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tunesmith_finetune.base_models import NOTE, read_folder, split_reference
+from tunesmith_finetune.base_models import RECORD, read_folder, split_reference
 from tunesmith_finetune.base_store import BaseModelStore
 from tunesmith_finetune.datasets.encode import Encoder
 from tunesmith_finetune.datasets.formats import Example
@@ -123,9 +125,9 @@ def test_a_model_of_the_hub_is_fetched_at_its_immutable_revision(
 
     fetched = asyncio.run(store.fetched(base))
     assert fetched.context_length == 8192
-    folder = tmp_path / "bases" / "allowed--tiny"
+    folder = tmp_path / "bases" / "allowed--tiny" / REVISION
     assert fetched.source == folder
-    assert json.loads((folder / NOTE).read_text())["revision"] == REVISION
+    assert json.loads((folder / RECORD).read_text())["revision"] == REVISION
     assert {"model.safetensors", "config.json", "tokenizer.json"} <= {path.name for path in folder.iterdir()}
     assert not {"pytorch_model.bin", "modeling.py"} & {path.name for path in folder.iterdir()}
     assert hub.tokens == {"Bearer hf_secret"}
@@ -135,6 +137,39 @@ def test_a_model_of_the_hub_is_fetched_at_its_immutable_revision(
     assert again is not None
     assert again.source == folder
     assert hub.asked == []
+
+
+def test_a_model_that_the_script_downloaded_is_found_and_prepared(
+    store: BaseModelStore, tmp_path: Path, hub: Any, raw_base: Path
+) -> None:
+    script = Path(__file__).parents[2] / "scripts" / "load_base_model.py"
+    command = [sys.executable, str(script), "allowed/tiny", "--to", str(tmp_path / "bases")]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "HF_HUB_OFFLINE": "0"})
+    hub.asked.clear()
+
+    base = asyncio.run(store.resolve("allowed/tiny"))
+    assert base is not None
+    assert (base.reference, base.license, base.context_length) == (f"allowed/tiny@{REVISION}", "apache-2.0", 8192)
+    assert base.source == tmp_path / "bases" / "allowed--tiny" / REVISION
+    assert store.recall(base.reference) == base
+    assert [known.name for known in store.known()][1:] == ["allowed/tiny"]
+    prepared = asyncio.run(store.prepare(base))
+    assert (prepared / "model.safetensors").samefile(base.source / "model.safetensors")
+    assert Encoder(prepared).tokens("What is fog?")
+    assert hub.asked == []
+
+
+def test_the_revision_that_came_last_is_meant_where_none_is_named(
+    store: BaseModelStore, tmp_path: Path, raw_base: Path
+) -> None:
+    for age, revision in enumerate(("newer", "older")):
+        folder = tmp_path / "bases" / "org--mine" / revision
+        shutil.copytree(raw_base, folder)
+        (folder / RECORD).write_text(json.dumps({"repository": "org/mine", "revision": revision}))
+        os.utime(folder, (1000 - age, 1000 - age))
+    (tmp_path / "bases" / "org--mine" / ".unfinished.part").mkdir()
+    found = {name: store.find(name) for name in ("org/mine", "org/mine@older", "org/mine@other")}
+    assert [base.revision if base else None for base in found.values()] == ["newer", "older", None]
 
 
 def test_what_the_hub_does_not_have_or_nobody_allowed_is_refused(store: BaseModelStore, hub: Any) -> None:

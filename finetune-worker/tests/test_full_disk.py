@@ -23,7 +23,7 @@ STEPS = {
     "train": ("jobs", f"{JOBS}.checkpoints:mark_whole:after", "No space left on device"),
     "merge": ("jobs", f"{JOBS}.export:Exporter.merge:before", "MiB are needed in"),
     "quantise": ("jobs", f"{JOBS}.export:Exporter.quantise:before", "MiB are needed in"),
-    "publish": ("models", f"{JOBS}.repository:JobRepository.own_model:after", "the model store needs"),
+    "publish": ("models", f"{JOBS}.model_repository:ModelRepository.own_model:after", "the model store needs"),
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from tunesmith_finetune.event_repository import EventRepository
 from tunesmith_finetune.pipeline import Pipeline
 from tunesmith_finetune.repository import JobRepository
 from tunesmith_finetune.settings import WorkerSettings
@@ -22,17 +23,17 @@ async def test_training_on_a_cpu_for_want_of_a_gpu_is_a_warning_in_the_job(
     tmp_path: Path, database_url: str, expected: bool, device: str, warnings: int
 ) -> None:
     database = Database(database_url)
-    jobs = JobRepository(database)
+    jobs, told = JobRepository(database), EventRepository(database)
     job = Job(
         id="ftjob-1", owner="a", model="m", model_name="m:latest", status="running", training_file="file-1", seed=1,
         method={}, request={}, created_at=now(),
     )  # fmt: skip
     await jobs.add(job)
     settings = WorkerSettings(data_dir=tmp_path, expect_gpu=expected)
-    pipeline = cast("Pipeline", SimpleNamespace(jobs=jobs, settings=settings))
+    pipeline = cast("Pipeline", SimpleNamespace(jobs=jobs, events=told, settings=settings))
     plan: dict[str, Any] = {"hyperparameters": {}, "method": "supervised"}
     await _Listener(pipeline, job, plan).hear(SETUP % device)
-    events = await jobs.events_since(job.id, None)
+    events = await told.events_since(job.id, None)
     await database.close()
     assert events[0].message.startswith(f"training on {device}")
     assert len([event for event in events if event.level == "warn" and "nvidia-smi" in event.message]) == warnings

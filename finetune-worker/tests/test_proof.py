@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from tunesmith_finetune.datasets.encode import Encoder
-from tunesmith_finetune.measure import preference_measures, sequences
 from tunesmith_finetune.parity import compare
-from tunesmith_finetune.proof import Check, NotProven, judge, require_proof
+from tunesmith_finetune.proof import Check, NotProven, judge, require_proof, rounding
 
 SAME = {"compared": 2, "different": [], "reason": ""}
 
@@ -18,7 +17,7 @@ def losses(**values: float) -> dict[str, Any]:
 
 
 def verdicts(found: dict[str, Any], parity: dict[str, Any]) -> dict[str, bool | None]:
-    return {check.code: check.passed for check in judge(found, ["Q4_K_M"], parity)}
+    return {check.code: check.passed for check in judge(found, ["Q4_K_M"], parity, "float32")}
 
 
 def test_a_model_that_learnt_and_kept_it_passes() -> None:
@@ -32,11 +31,22 @@ def test_a_model_that_learnt_and_kept_it_passes() -> None:
 )
 def test_what_was_lost_on_the_way_is_named_and_promoted_only_on_request(changed: dict[str, float], code: str) -> None:
     found = losses(**{"base": 3.0, "adapter": 2.0, "merged": 2.0, "Q4_K_M": 2.1, **changed})
-    checks = judge(found, ["Q4_K_M"], SAME)
+    checks = judge(found, ["Q4_K_M"], SAME, "float32")
     with pytest.raises(NotProven, match="was not registered") as refused:
         require_proof(checks, "proven")
     assert refused.value.code == code
     require_proof(checks, "always")
+
+
+def test_a_merge_may_differ_by_what_its_numbers_round_and_no_more() -> None:
+    assert rounding(3.0, "float32") == rounding(3.0, "float16")  # the file's numbers are float16 whatever measured it
+    assert rounding(3.0, "bfloat16") == 8 * rounding(3.0, "float16")  # three bits fewer
+    assert rounding(0.01, "float32") == pytest.approx(rounding(1.0, "float32") / 100)  # a sure model is hardly moved
+    allowed = rounding(2.0, "bfloat16")
+    for moved, passed in ((0.9 * allowed, True), (-0.9 * allowed, True), (1.1 * allowed, False)):
+        found = losses(base=3.0, adapter=2.0, merged=2.0 + moved, Q4_K_M=2.1)
+        merge = {check.code: check.passed for check in judge(found, ["Q4_K_M"], SAME, "bfloat16")}["merge_differs"]
+        assert merge is passed
 
 
 def test_what_could_not_be_measured_is_said_and_does_not_count() -> None:
@@ -45,7 +55,7 @@ def test_what_could_not_be_measured_is_said_and_does_not_count() -> None:
         "merged": {"error": "KeyError: new"},
         "Q4_K_M": {"error": "KeyError: new"},
     }
-    checks = judge(found, ["Q4_K_M"], {"compared": 0, "different": [], "reason": "texts without turns"})
+    checks = judge(found, ["Q4_K_M"], {"compared": 0, "different": [], "reason": "texts without turns"}, "float32")
     assert {check.passed for check in checks} == {None}
     assert "KeyError: new" in checks[1].detail
     require_proof(checks, "proven")
@@ -53,7 +63,7 @@ def test_what_could_not_be_measured_is_said_and_does_not_count() -> None:
 
 def test_a_prompt_that_is_read_otherwise_is_named_with_its_token() -> None:
     parity = {"compared": 2, "different": [{"at": 7}], "reason": ""}
-    check = judge({}, [], parity)[0]
+    check = judge({}, [], parity, "float32")[0]
     assert check == Check("prompt_differs", False, check.detail)
     assert "1 of 2 prompts" in check.detail
     assert "token 7" in check.detail
@@ -81,15 +91,3 @@ async def test_a_template_that_differs_in_serving_is_found(base_folder: Path) ->
     (different,) = (await compare(encoder, [example], shortened, tokenise))["different"]
     assert different["at"] == different["served_tokens"] == different["trained_tokens"] - 1
     assert (await compare(encoder, [example], silent, tokenise))["compared"] == 0
-
-
-def test_preferences_are_measured_against_the_base() -> None:
-    pairs = [{"prompt_ids": [1], "chosen_ids": [2], "rejected_ids": [3]}] * 2
-    assert sequences(pairs) == [([1], [2])] * 2 + [([1], [3])] * 2
-    base = preference_measures(pairs, [-1.0] * 4, [-1.0] * 4, 0.1)
-    assert base == {"loss": pytest.approx(0.6931, abs=1e-4), "accuracy": 0.5}
-    better = preference_measures(pairs, [-0.5, -0.5, -3.0, -0.2], [-1.0] * 4, 0.1)
-    assert better["accuracy"] == 0.5
-    assert better["loss"] < base["loss"]
-    rated = [{"prompt_ids": [1], "completion_ids": [2], "label": True}]
-    assert preference_measures(rated, [-1.0], [-1.0], 0.1) == {"loss": 0.5, "accuracy": 0.5}

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tunesmith_finetune.event_repository import EventRepository
+from tunesmith_finetune.model_repository import ModelRepository
 from tunesmith_finetune.repository import JobRepository
 from tunesmith_shared.clock import now
 from tunesmith_shared.database import Database
@@ -14,6 +16,20 @@ from tunesmith_shared.tables import Job
 async def jobs(database_url: str) -> AsyncIterator[JobRepository]:
     database = Database(database_url)
     yield JobRepository(database)
+    await database.close()
+
+
+@pytest.fixture
+async def events(database_url: str) -> AsyncIterator[EventRepository]:
+    database = Database(database_url)
+    yield EventRepository(database)
+    await database.close()
+
+
+@pytest.fixture
+async def models(database_url: str) -> AsyncIterator[ModelRepository]:
+    database = Database(database_url)
+    yield ModelRepository(database)
     await database.close()
 
 
@@ -41,22 +57,22 @@ async def test_an_end_is_final(jobs: JobRepository) -> None:
     assert list(await jobs.unfinished()) == []
 
 
-async def test_an_event_is_told_once_for_each_key(jobs: JobRepository) -> None:
+async def test_an_event_is_told_once_for_each_key(jobs: JobRepository, events: EventRepository) -> None:
     await jobs.add(make_job("ftjob-1"))
     for message in ("first", "again"):
-        await jobs.tell("ftjob-1", "key", message)
-    await jobs.measure("ftjob-1", "step-1", "Step 1", {"step": 1})
-    newest, oldest = await jobs.events("ftjob-1", None, 10)
+        await events.tell("ftjob-1", "key", message)
+    await events.measure("ftjob-1", "step-1", "Step 1", {"step": 1})
+    newest, oldest = await events.events("ftjob-1", None, 10)
     assert (newest.type, oldest.message) == ("metrics", "first")
-    assert [event.id for event in await jobs.events_since("ftjob-1", oldest.id)] == [newest.id]
-    assert [event.id for event in await jobs.events("ftjob-1", newest.id, 10)] == [oldest.id]
+    assert [event.id for event in await events.events_since("ftjob-1", oldest.id)] == [newest.id]
+    assert [event.id for event in await events.events("ftjob-1", newest.id, 10)] == [oldest.id]
 
 
-async def test_a_checkpoint_told_again_has_the_newer_metrics(jobs: JobRepository) -> None:
+async def test_a_checkpoint_told_again_has_the_newer_metrics(jobs: JobRepository, events: EventRepository) -> None:
     await jobs.add(make_job("ftjob-1"))
-    await jobs.add_checkpoint("ftjob-1", 5, "c", {"step": 5})
-    await jobs.add_checkpoint("ftjob-1", 5, "c", {"step": 5, "full_valid_loss": 1.5})
-    (checkpoint,) = await jobs.checkpoints("ftjob-1", None, 10)
+    await events.add_checkpoint("ftjob-1", 5, "c", {"step": 5})
+    await events.add_checkpoint("ftjob-1", 5, "c", {"step": 5, "full_valid_loss": 1.5})
+    (checkpoint,) = await events.checkpoints("ftjob-1", None, 10)
     assert checkpoint.metrics["full_valid_loss"] == 1.5
 
 
@@ -97,10 +113,10 @@ async def test_a_job_is_set_aside_and_taken_up_again_as_another_run(jobs: JobRep
     assert (job.run, job.status, job.error_code, job.finished_at) == (3, "queued", None, None)
 
 
-async def test_a_name_belongs_to_its_first_owner(jobs: JobRepository) -> None:
+async def test_a_name_belongs_to_its_first_owner(jobs: JobRepository, models: ModelRepository) -> None:
     await jobs.add(make_job("ftjob-1", "a", "mine:latest"))
-    assert await jobs.name_taken("mine:latest", "b")
-    assert not await jobs.name_taken("mine:latest", "a")
-    assert await jobs.own_model("mine:latest", "a", "base", "ftjob-1")
-    assert await jobs.own_model("mine:latest", "a", "base", "ftjob-2")
-    assert not await jobs.own_model("mine:latest", "b", "base", "ftjob-3")
+    assert await models.name_taken("mine:latest", "b")
+    assert not await models.name_taken("mine:latest", "a")
+    assert await models.own_model("mine:latest", "a", "base", "ftjob-1")
+    assert await models.own_model("mine:latest", "a", "base", "ftjob-2")
+    assert not await models.own_model("mine:latest", "b", "base", "ftjob-3")

@@ -12,7 +12,7 @@ def test_names_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = WorkerSettings(trackers="tensorboard, mlflow", hub_models="org/*,other/one ")
     assert chosen.tracker_names == ["tensorboard", "mlflow"]
     assert chosen.allowed_hub_models == ["org/*", "other/one"]
-    assert (WorkerSettings().tracker_names, WorkerSettings().allowed_hub_models) == ([], [])
+    assert (WorkerSettings().tracker_names, WorkerSettings().allowed_hub_models) == (["tensorboard"], [])
 
 
 def test_a_tracker_that_there_is_not_or_that_is_not_installed_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

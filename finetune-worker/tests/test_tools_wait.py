@@ -4,7 +4,9 @@ import asyncio
 from pathlib import Path
 
 from tunesmith_finetune.base_store import BaseModelStore
+from tunesmith_finetune.event_repository import EventRepository
 from tunesmith_finetune.llama_cpp import LlamaCpp, Toolbox
+from tunesmith_finetune.model_repository import ModelRepository
 from tunesmith_finetune.pipeline import Pipeline
 from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.publish import Publisher
@@ -34,12 +36,19 @@ class SlowToolbox(Toolbox):
 async def test_a_job_waits_for_the_tools_and_tells_so(tmp_path: Path, database_url: str) -> None:
     settings = WorkerSettings(data_dir=tmp_path, cache_dir=tmp_path / "cache")
     database = Database(database_url)
-    jobs = JobRepository(database)
+    jobs, events = JobRepository(database), EventRepository(database)
     publisher = Publisher(ModelStore(settings.models_path), settings.ollama_host)
     toolbox = SlowToolbox(settings.cache_dir, settings.llama_cpp_requirements, LIMITS)
     toolbox.finish = asyncio.Event()
     pipeline = Pipeline(
-        settings, jobs, FileStore(settings.files_path), BaseModelStore(settings.cache_dir, LIMITS), toolbox, publisher
+        settings=settings,
+        jobs=jobs,
+        events=events,
+        models=ModelRepository(database),
+        files=FileStore(settings.files_path),
+        bases=BaseModelStore(settings.cache_dir, LIMITS),
+        toolbox=toolbox,
+        publisher=publisher,
     )
     job = Job(
         id="ftjob-1", owner="a", model="m", model_name="m:latest", status="running", training_file="file-1", seed=1,
@@ -49,18 +58,18 @@ async def test_a_job_waits_for_the_tools_and_tells_so(tmp_path: Path, database_u
 
     toolbox.start()
     waiting = asyncio.create_task(await_tools(pipeline, job, progress_seconds=0.05))
-    await asyncio.wait_for(_told(jobs, "building llama.cpp's tools: 42%"), 20)
+    await asyncio.wait_for(_told(events, "building llama.cpp's tools: 42%"), 20)
     toolbox.finish.set()
     assert (await asyncio.wait_for(waiting, 20)).folder == settings.cache_dir
 
-    messages = [event.message for event in await jobs.events_since(job.id, None)]
+    messages = [event.message for event in await events.events_since(job.id, None)]
     assert messages[0] == "building llama.cpp tools"
     assert messages[-1].startswith("llama.cpp tools are ready in ")
     await publisher.close()
     await database.close()
 
 
-async def _told(jobs: JobRepository, message: str) -> None:
+async def _told(events: EventRepository, message: str) -> None:
     """Return when the job of this test has an event that says `message`."""
-    while message not in [e.message for e in await jobs.events_since("ftjob-1", None)]:  # noqa: ASYNC110 - in a database
+    while message not in [e.message for e in await events.events_since("ftjob-1", None)]:  # noqa: ASYNC110 - in a database
         await asyncio.sleep(0.02)

@@ -10,7 +10,9 @@ from fastapi import FastAPI
 from tunesmith_finetune import endpoints, workflow
 from tunesmith_finetune.base_store import BaseModelStore
 from tunesmith_finetune.configured_model import ConfiguredModel, SetupFailed, configured
+from tunesmith_finetune.event_repository import EventRepository
 from tunesmith_finetune.llama_cpp import Toolbox
+from tunesmith_finetune.model_repository import ModelRepository
 from tunesmith_finetune.pipeline import Pipeline
 from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.publish import Publisher
@@ -43,6 +45,8 @@ def create_app(settings: WorkerSettings) -> FastAPI:
             pipeline = Pipeline(
                 settings=settings,
                 jobs=JobRepository(database),
+                events=EventRepository(database),
+                models=ModelRepository(database),
                 files=FileStore(settings.files_path),
                 bases=BaseModelStore(
                     settings.cache_dir, limits, settings.base_models_path, settings.allowed_hub_models
@@ -56,7 +60,7 @@ def create_app(settings: WorkerSettings) -> FastAPI:
             await workflow.register_queue()
             if settings.worker_build_tools:
                 toolbox.start()
-            supervisor = asyncio.create_task(supervise(pipeline.jobs, publisher))
+            supervisor = asyncio.create_task(supervise(pipeline))
             stack.callback(supervisor.cancel)
             app.state.configured_model = configured(settings, toolbox)
             setup = asyncio.create_task(_set_up(app.state.configured_model))

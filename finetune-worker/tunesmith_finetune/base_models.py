@@ -14,8 +14,10 @@ from pathlib import Path
 from tunesmith_shared.errors import NotFound
 from tunesmith_shared.store import ModelName
 
+RECORD = "base-model.json"
+"""The file in a downloaded folder that says where it is from; scripts/load_base_model.py writes it, too."""
 NOTE = "tunesmith.json"
-"""The file in a downloaded or prepared folder that says where it is from and how it serves."""
+"""The file in a prepared folder that says how what is made from it serves."""
 _REFERENCE = re.compile(r"([A-Za-z0-9][\w.-]{0,95})(?:/([A-Za-z0-9][\w.-]{0,95}))?(?:@([\w.-]{1,80}))?")
 
 
@@ -87,7 +89,7 @@ def read_folder(folder: Path) -> BaseModel | None:
     """Return the base model in `folder`; None when it holds no configuration."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        note = json.loads((folder / NOTE).read_text(encoding="utf-8")) if (folder / NOTE).exists() else {}
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8")) if (folder / RECORD).exists() else {}
     except (OSError, ValueError):
         return None
     if not isinstance(config, dict):
@@ -95,11 +97,11 @@ def read_folder(folder: Path) -> BaseModel | None:
     text = config.get("text_config") or config
     lengths = (text.get(name) for name in ("max_position_embeddings", "n_positions", "n_ctx"))
     return BaseModel(
-        name=note.get("repository") or folder.name.replace("--", "/"),
+        name=record.get("repository") or folder.name.replace("--", "/"),
         context_length=next((length for length in lengths if isinstance(length, int)), None),
-        license=note.get("license") or "unknown",
+        license=record.get("license") or "unknown",
         source=folder,
-        revision=note.get("revision"),
+        revision=record.get("revision"),
     )
 
 

@@ -2,7 +2,8 @@
 
     packaged    dequantised from a package's GGUF
     folder      `<base_models_dir>/<name>`, or `<organisation>--<name>` for what the hub calls `organisation/name`
-    hub         fetched into such a folder, where the settings allow its name
+    hub         in `<base_models_dir>/<organisation>--<name>/<revision>`, where scripts/load_base_model.py put it, or
+                fetched there by the job, where the settings allow its name
 
 Prepared folders are kept in `<cache_dir>/base-models` and can be deleted at any time.
 """
@@ -49,9 +50,8 @@ class BaseModelStore:
         self._hub_models = tuple(hub_models)
 
     def known(self) -> list[BaseModel]:
-        """Return the base models that are here."""
-        folders = sorted(self._sources.iterdir()) if self._sources is not None and self._sources.is_dir() else []
-        found = (read_folder(folder) for folder in folders if not folder.name.startswith("."))
+        """Return the base models that are here; of several revisions of one, the one that came last is first."""
+        found = [read_folder(folder) for place in _folders(self._sources) for folder in (place, *_newest(place))]
         return [*BASE_MODELS.values(), *(base for base in found if base is not None)]
 
     def find(self, name: str) -> BaseModel | None:
@@ -95,10 +95,8 @@ class BaseModelStore:
             return base
         if self._sources is None or not self._allowed(base.name):
             raise NotFound(f"'{base.name}' is not here, and TUNESMITH_HUB_MODELS does not allow it.", param="model")
-        folder = self._sources / base.slug
-        if await asyncio.to_thread(folder.exists):  # of another revision
-            folder = self._sources / f"{base.slug}@{(base.revision or '')[:12]}"
-        self._sources.mkdir(parents=True, exist_ok=True)
+        folder = self._sources / base.slug / (base.revision or "main")
+        folder.parent.mkdir(parents=True, exist_ok=True)
         async with AsyncFileLock(folder.with_name(f".{folder.name}.lock")):
             if not await asyncio.to_thread(folder.exists):
                 await self._ask_hub("fetch", base.name, base.revision or "main", str(folder))
@@ -161,6 +159,17 @@ class BaseModelStore:
                     limits=self._limits,
                 )
         return folder
+
+
+def _folders(parent: Path | None) -> list[Path]:
+    """Return the folders in `parent`; those of downloads that are not complete have names with a dot."""
+    if parent is None or not parent.is_dir():
+        return []
+    return sorted(folder for folder in parent.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+
+
+def _newest(parent: Path) -> list[Path]:
+    return sorted(_folders(parent), key=lambda folder: folder.stat().st_mtime, reverse=True)
 
 
 def _fingerprint(base: BaseModel) -> str:

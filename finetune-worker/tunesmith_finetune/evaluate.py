@@ -1,77 +1,58 @@
-"""The loss on rows that are not trained on, measured alike before and after training: of chats and texts."""
+"""Run a model over texts without learning: the figures from which every loss and accuracy is computed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, cast
+from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from trl import SFTTrainer  # type: ignore[attr-defined]  # trl imports them lazily
+from transformers import PreTrainedModel
 from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
-ROWS_AT_ONCE = 8
+from tunesmith_finetune.datasets.encode import NOT_LEARNT
+from tunesmith_finetune.measures import Figures
+
+TOKENS_AT_ONCE = 1024
+"""Tokens of a batch, padding included, that bound its memory; a longer text is alone in its batch."""
+
+Text = dict[str, list[int]]
 
 
-def evaluate_examples(trainer: SFTTrainer, rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return `loss` (nats a token, over the learnt tokens of all rows alike) and `accuracy` on `rows`.
-
-    `accuracy` is how often the likeliest token is the right one.
-
-    Every token counts the same, however the rows are batched; rows of similar length go together to save padding.
-    """
-    model = cast(PreTrainedModel, trainer.model)
-    tokenizer = cast(PreTrainedTokenizerBase, trainer.processing_class)
-    return measure_examples(model, cast(int, tokenizer.pad_token_id), trainer.accelerator.autocast, rows)
-
-
-def measure_examples(
+def run_over(
     model: PreTrainedModel,
     pad_token_id: int,
     number_format: Callable[[], AbstractContextManager[Any]],
-    rows: list[dict[str, Any]],
-) -> dict[str, float]:
-    """Return what `evaluate_examples` does, for any model; products are made in what `number_format` sets."""
+    texts: Sequence[Text],
+) -> list[Figures]:
+    """Return the figures of each of `texts` (`input_ids`, `labels`); `number_format` is where products are made."""
     collate = DataCollatorForLanguageModeling(pad_token_id=pad_token_id)
     was_training = model.training
     model.train(False)
-    ordered = sorted(rows, key=lambda row: len(row["input_ids"]))
-    loss_sum, right, count = 0.0, 0, 0
-    with torch.no_grad():
-        for start in range(0, len(ordered), ROWS_AT_ONCE):
-            batch = collate(ordered[start : start + ROWS_AT_ONCE])
-            batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
-            labels = batch.pop("labels")[:, 1:]
+    found: dict[int, Figures] = {}
+    for places in _batches(texts):
+        batch = {name: tensor.to(model.device) for name, tensor in collate([texts[place] for place in places]).items()}
+        labels = batch.pop("labels")[:, 1:]
+        with torch.no_grad():
             with number_format():
                 logits = model(**batch, use_cache=False).logits[:, :-1]
-            learnt = labels != -100
-            logits, labels = logits[learnt].float(), labels[learnt]
-            loss_sum += torch.nn.functional.cross_entropy(logits, labels, reduction="sum").item()
-            right += int((logits.argmax(-1) == labels).sum().item())
-            count += labels.numel()
+            learnt = labels != NOT_LEARNT
+            numbers, wanted = logits[learnt].float(), labels[learnt]
+            logs = -torch.nn.functional.cross_entropy(numbers, wanted, reduction="none")
+            right = numbers.argmax(-1) == wanted
+        start = 0
+        for place, count in zip(places, learnt.sum(1).tolist(), strict=True):
+            of_text = slice(start, start := start + count)
+            found[place] = Figures(logs[of_text].double().sum().item(), int(right[of_text].sum().item()), count)
     model.train(was_training)
-    return {"loss": loss_sum / max(1, count), "accuracy": right / max(1, count), "tokens": count}
+    return [found[place] for place in range(len(texts))]
 
 
-def completion_log_probabilities(
-    model: PreTrainedModel,
-    pad_token_id: int,
-    number_format: Callable[[], AbstractContextManager[Any]],
-    sequences: list[tuple[list[int], list[int]]],
-) -> list[float]:
-    """Return for each prompt and answer, as tokens, the sum of the log-probabilities of the answer's tokens."""
-    collate = DataCollatorForLanguageModeling(pad_token_id=pad_token_id)
-    model.train(False)
-    found: list[float] = []
-    with torch.no_grad():
-        for start in range(0, len(sequences), ROWS_AT_ONCE):
-            rows = [
-                {"input_ids": prompt + answer, "labels": [-100] * len(prompt) + answer}
-                for prompt, answer in sequences[start : start + ROWS_AT_ONCE]
-            ]
-            batch = {name: tensor.to(model.device) for name, tensor in collate(rows).items()}
-            labels = batch.pop("labels")[:, 1:]
-            with number_format():
-                logits = model(**batch, use_cache=False).logits[:, :-1].float()
-            losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), labels, reduction="none")
-            found += (-losses.sum(dim=1)).tolist()
-    return found
+def _batches(texts: Sequence[Text]) -> Iterator[list[int]]:
+    """Yield the places of the texts of each batch; texts of similar length go together to save padding."""
+    batch: list[int] = []
+    for place in sorted(range(len(texts)), key=lambda place: len(texts[place]["input_ids"])):
+        if batch and (len(batch) + 1) * len(texts[place]["input_ids"]) > TOKENS_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(place)
+    if batch:
+        yield batch

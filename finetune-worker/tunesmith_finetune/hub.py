@@ -20,7 +20,7 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import ModelInfo
 
-from tunesmith_finetune.base_models import NOTE
+from tunesmith_finetune.base_models import RECORD
 from tunesmith_finetune.whole import write_json
 
 WANTED = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "tokenizer*",
@@ -49,15 +49,15 @@ def fetch(repository: str, revision: str, folder: Path) -> dict[str, Any]:
             f"{needed / 2**20:.0f} MiB are needed in {folder.parent} and {free / 2**20:.0f} MiB are free. "
             "Free some space, then start the job again."
         )
-    draft = folder.with_name(f".{folder.name}.part")  # kept when interrupted: the next try goes on with it
+    draft = folder.with_name(f".{folder.name}.fetched")  # kept when interrupted: the next try goes on with it
     snapshot_download(
         repository, revision=info.sha, local_dir=draft, allow_patterns=list(WANTED), ignore_patterns=[BELOW]
     )
     shutil.rmtree(draft / ".cache", ignore_errors=True)
-    note = {"repository": repository, "revision": info.sha, "license": _license(info)}
-    write_json(draft / NOTE, note)
+    record = {"repository": repository, "revision": info.sha, "license": _license(info)}
+    write_json(draft / RECORD, record)
     draft.rename(folder)
-    return note
+    return record
 
 
 def _info(repository: str, revision: str) -> ModelInfo:

@@ -11,7 +11,9 @@ from tunesmith_finetune.base_models import BaseModel, unknown_base_model
 from tunesmith_finetune.base_store import BaseModelStore
 from tunesmith_finetune.datasets.mixture import Part
 from tunesmith_finetune.datasets.source import Source
+from tunesmith_finetune.event_repository import EventRepository
 from tunesmith_finetune.llama_cpp import Toolbox
+from tunesmith_finetune.model_repository import ModelRepository
 from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.publish import Publisher
 from tunesmith_finetune.repository import JobRepository
@@ -36,6 +38,8 @@ class Pipeline:
 
     settings: WorkerSettings
     jobs: JobRepository
+    events: EventRepository
+    models: ModelRepository
     files: FileStore
     bases: BaseModelStore
     toolbox: Toolbox
@@ -105,9 +109,9 @@ class Act:
 @asynccontextmanager
 async def act(pipeline: Pipeline, job: Job, key: str, doing: str, done: str) -> AsyncIterator[Act]:
     """Tell that `doing` begins, and at the end that it is `done`, with the seconds it took."""
-    await pipeline.jobs.tell(job.id, f"{key}-begin", doing)
+    await pipeline.events.tell(job.id, f"{key}-begin", doing)
     started, result = time.monotonic(), Act()
     yield result
     seconds = round(time.monotonic() - started, 1)
     message = f"{done} in {seconds:g} s{': ' if result.detail else ''}{result.detail}"
-    await pipeline.jobs.tell(job.id, f"{key}-end", message, data={"seconds": seconds, **(result.data or {})})
+    await pipeline.events.tell(job.id, f"{key}-end", message, data={"seconds": seconds, **(result.data or {})})

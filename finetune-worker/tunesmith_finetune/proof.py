@@ -8,11 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from tunesmith_finetune.measure_names import ADAPTER, BASE, MERGED
+from tunesmith_finetune.measures import ADAPTER, BASE, MERGED
 from tunesmith_shared.errors import TunesmithError
 
-MERGE_TOLERANCE = 0.01
-"""How far the loss of the merged file may be from that of base and adapter, as a share of it: beyond rounding."""
+LARGEST_LOGIT = 32.0
+"""About the largest number that a chat model gives a token before the softmax."""
+
+SPACING = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""The distance from 1 to the next number, by number format: what rounding changes a number by, as a share of it."""
+
+FILE_FORMAT = "float16"
+"""What the numbers of a merged file are rounded to."""
 
 WORSE_TOLERANCE = 0.005
 """How far the loss of what is served may be above the base's, as a share of it."""
@@ -35,12 +41,26 @@ class Check:
     detail: str
 
 
-def judge(losses: Mapping[str, Any], served: Sequence[str], parity: Mapping[str, Any]) -> list[Check]:
-    """Return the checks of a model. `losses` are by subject; `served` names the subjects that would be registered."""
+def judge(
+    losses: Mapping[str, Any], served: Sequence[str], parity: Mapping[str, Any], number_format: str
+) -> list[Check]:
+    """Return the checks of a model.
+
+    `losses` are by subject, measured in `number_format`; `served` names the subjects that would be registered.
+    """
     checks = [_parity(parity)]
     if MERGED in losses:
-        checks.append(_merge(losses))
+        checks.append(_merge(losses, number_format))
     return [*checks, *(_better(losses, name) for name in served)]
+
+
+def rounding(loss: float, number_format: str) -> float:
+    """Return how far rounding alone may take a merged file's loss from `loss`, measured in `number_format`.
+
+    Rounding moves a logit by up to the spacing of the numbers at its size, and a token's loss by that, times the
+    probability that the token does not have (the slope of the loss), which is the loss itself where it is small.
+    """
+    return LARGEST_LOGIT * max(SPACING[number_format], SPACING[FILE_FORMAT]) * min(1.0, loss)
 
 
 def require_proof(checks: Sequence[Check], promote: str) -> None:
@@ -69,14 +89,14 @@ def _parity(parity: Mapping[str, Any]) -> Check:
     return Check("prompt_differs", True, f"{parity['compared']} prompts have the same tokens in training and serving")
 
 
-def _merge(losses: Mapping[str, Any]) -> Check:
+def _merge(losses: Mapping[str, Any], number_format: str) -> Check:
     unmeasured = _unmeasured(losses, ADAPTER, MERGED)
     if unmeasured:
         return Check("merge_differs", None, unmeasured)
     adapter, merged = losses[ADAPTER]["loss"], losses[MERGED]["loss"]
-    same = abs(merged - adapter) <= MERGE_TOLERANCE * max(adapter, 1e-3)
+    allowed = rounding(adapter, number_format)
     detail = f"the merged file's loss is {merged:.4f}, and {adapter:.4f} that of base and adapter"
-    return Check("merge_differs", same, detail)
+    return Check("merge_differs", abs(merged - adapter) <= allowed, f"{detail} (rounding explains {allowed:.4f})")
 
 
 def _better(losses: Mapping[str, Any], name: str) -> Check:

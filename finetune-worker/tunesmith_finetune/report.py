@@ -107,7 +107,7 @@ def losses_rows(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     Of a quantised file the weights are measured, dequantised; serving also rounds activations.
     """
     return [
-        (name, f"{found['loss']:.4f}", f"{found['accuracy']:.1%}")
+        (name, f"{found['loss']:.4f}", f"{found.get('accuracy', found.get('reward_accuracy', 0)):.1%}")
         if "loss" in found
         else (name, "not measured", found.get("error", ""))
         for name, found in report["proof"]["losses"].items()

@@ -1,26 +1,23 @@
-"""All SQL of the finetune-worker: jobs, their events and checkpoints, files, and the models that jobs make.
+"""The SQL of jobs and their files. `event_repository.py` has that of events, `model_repository.py` that of models.
 
 Methods that a person's request leads to take the owner and name it in the query; those of a running job do not.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, select, update
+from sqlalchemy import ColumnElement, delete, select, update
 from sqlalchemy.exc import IntegrityError
 
 from tunesmith_finetune.failures import Failure
 from tunesmith_shared.clock import now
 from tunesmith_shared.database import Database
-from tunesmith_shared.ids import new_id
 from tunesmith_shared.schemas.jobs import FINISHED, JobStatus
-from tunesmith_shared.tables import Checkpoint, File, Interruption, Job, JobEvent, Model
-
-Level = Literal["info", "warn", "error"]
+from tunesmith_shared.tables import File, Interruption, Job
 
 
 class JobRepository:
-    """Reads and writes what the database holds of fine-tuning."""
+    """Reads and writes jobs, the files they are made from and those they leave."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -46,40 +43,11 @@ class JobRepository:
         async with self._database.session() as session:
             return (await session.scalars(query)).all()
 
-    async def events(self, job_id: str, after: str | None, limit: int) -> Sequence[JobEvent]:
-        """Return up to `limit` events of a job, newest first, from the one before `after` on."""
-        query = select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id.desc()).limit(limit)
-        if after is not None:
-            query = query.where(JobEvent.id < after)
-        async with self._database.session() as session:
-            return (await session.scalars(query)).all()
-
-    async def events_since(self, job_id: str, last: str | None) -> Sequence[JobEvent]:
-        """Return the events of a job that came after the event `last`, oldest first."""
-        query = select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id)
-        if last is not None:
-            query = query.where(JobEvent.id > last)
-        async with self._database.session() as session:
-            return (await session.scalars(query)).all()
-
-    async def checkpoints(self, job_id: str, after: str | None, limit: int) -> Sequence[Checkpoint]:
-        """Return up to `limit` checkpoints of a job, newest first."""
-        query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.id.desc()).limit(limit)
-        if after is not None:
-            query = query.where(Checkpoint.id < after)
-        async with self._database.session() as session:
-            return (await session.scalars(query)).all()
-
     async def file(self, file_id: str, owner: str) -> File | None:
         """Return an upload of `owner`."""
         async with self._database.session() as session:
             found: File | None = await session.scalar(select(File).where(File.id == file_id, File.owner == owner))
             return found
-
-    async def model(self, name: str) -> Model | None:
-        """Return the row of a model that somebody made; `name` in its canonical spelling."""
-        async with self._database.session() as session:
-            return await session.get(Model, name)
 
     async def add_once(self, job: Job) -> Job:
         """Store a new job, or return the one that the same owner's request with the same idempotency key has made."""
@@ -118,15 +86,6 @@ class JobRepository:
             return (
                 await session.execute(update(Job).where(*resumable).values(values).returning(Job.id))
             ).first() is not None
-
-    async def name_taken(self, name: str, owner: str) -> bool:
-        """Whether another owner's model, or an unfinished job of another owner, has the name `name`."""
-        models: Select[Any] = select(Model.name).where(Model.name == name, Model.owner != owner)
-        jobs: Select[Any] = select(Job.id).where(
-            Job.model_name == name, Job.owner != owner, Job.status.not_in(FINISHED)
-        )
-        async with self._database.session() as session:
-            return (await session.scalar(models)) is not None or (await session.scalar(jobs)) is not None
 
     # --- what a running job does
 
@@ -173,81 +132,11 @@ class JobRepository:
             )
             return result.first() is not None
 
-    async def tell(
-        self, job_id: str, key: str, message: str, *, data: Mapping[str, Any] | None = None, level: Level = "info"
-    ) -> None:
-        """Add an event of type `message`, once for each `key`."""
-        await self._event(job_id, key, level, "message", message, data or {})
-
-    async def measure(self, job_id: str, key: str, message: str, data: Mapping[str, Any]) -> None:
-        """Add an event of type `metrics`, once for each `key`."""
-        await self._event(job_id, key, "info", "metrics", message, data)
-
-    async def _event(
-        self, job_id: str, key: str, level: Level, kind: str, message: str, data: Mapping[str, Any]
-    ) -> None:
-        event = JobEvent(
-            id=new_id("ftevent"), job_id=job_id, key=key, level=level, type=kind,
-            message=message, data=dict(data), created_at=now(),
-        )  # fmt: skip
-        try:
-            async with self._database.session() as session:
-                known = select(JobEvent.id).where(JobEvent.job_id == job_id, JobEvent.key == key)
-                if await session.scalar(known) is None:
-                    session.add(event)
-        except IntegrityError:  # the same event, told by somebody else in the same moment
-            return
-
-    async def add_checkpoint(self, job_id: str, step: int, name: str, metrics: Mapping[str, Any]) -> None:
-        """Store a checkpoint, or the newer metrics of one that is known."""
-        async with self._database.session() as session:
-            await session.execute(delete(Checkpoint).where(Checkpoint.job_id == job_id, Checkpoint.step_number == step))
-            session.add(
-                Checkpoint(
-                    id=new_id("ftckpt"),
-                    job_id=job_id,
-                    fine_tuned_model_checkpoint=name,
-                    step_number=step,
-                    metrics=dict(metrics),
-                    created_at=now(),
-                )
-            )
-
-    async def last_checkpoint(self, job_id: str) -> Checkpoint | None:
-        """Return the checkpoint with the highest step."""
-        query = select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step_number.desc()).limit(1)
-        async with self._database.session() as session:
-            found: Checkpoint | None = await session.scalar(query)
-            return found
-
     async def add_result_files(self, job_id: str, files: Sequence[File]) -> None:
         """Store result files and name them in their job, both or neither."""
         async with self._database.session() as session:
             session.add_all(files)
             await session.execute(update(Job).where(Job.id == job_id).values(result_files=[file.id for file in files]))
-
-    async def unfounded_models(self) -> Sequence[str]:
-        """Return the names that jobs took which then ended without success, unless they had them from before."""
-        taken = select(Model.name).join(Job, Job.id == Model.job_id).where(Job.status.in_(("failed", "cancelled")))
-        async with self._database.session() as session:
-            return (await session.scalars(taken)).all()
-
-    async def disown_model(self, name: str) -> None:
-        """Forget whose the model `name` is."""
-        async with self._database.session() as session:
-            await session.execute(delete(Model).where(Model.name == name))
-
-    async def own_model(self, name: str, owner: str, base_model: str, job_id: str) -> bool:
-        """Record who owns the model `name`; gives False when another owner's model has the name."""
-        async with self._database.session() as session:
-            row = await session.get(Model, name, with_for_update=True)
-            if row is None:
-                session.add(Model(name=name, owner=owner, base_model=base_model, job_id=job_id, created_at=now()))
-                return True
-            if row.owner != owner:
-                return False
-            row.base_model, row.job_id, row.created_at = base_model, job_id, now()
-            return True
 
 
 def _current(job_id: str, run: int) -> tuple[ColumnElement[bool], ...]:

@@ -17,7 +17,7 @@ async def store_report(pipeline: Pipeline, job_id: str) -> dict[str, Any]:
     """Store the report of a job that was verified, unless it is there, and give it."""
     job = await pipeline.jobs.get(job_id)
     workspace = pipeline.workspace(job)
-    steps = [event.data for event in await pipeline.jobs.events_since(job.id, None) if event.type == "metrics"]
+    steps = [event.data for event in await pipeline.events.events_since(job.id, None) if event.type == "metrics"]
     report = build_report(job, workspace)
     if job.result_files:
         return report

@@ -33,6 +33,8 @@ class JobService:
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
         self._jobs = pipeline.jobs
+        self._events = pipeline.events
+        self._models = pipeline.models
 
     async def create(self, owner: str, body: JobCreate, key: str | None = None) -> Job:
         """Check `body` and start a job; with a `key` that has started one before, give that.
@@ -63,7 +65,7 @@ class JobService:
         )  # fmt: skip
         if (made := await self._jobs.add_once(job)) is not job:
             return _same_request(made, body)
-        await self._jobs.tell(job.id, "created", f"Created fine-tuning job: {job.id}")
+        await self._events.tell(job.id, "created", f"Created fine-tuning job: {job.id}")
         await workflow.enqueue(job)
         return job
 
@@ -89,21 +91,21 @@ class JobService:
     async def events(self, owner: str, job_id: str, after: str | None, limit: int) -> tuple[Sequence[JobEvent], bool]:
         """Return a page of a job's events, newest first, and whether there are more. Raises `NotFound`."""
         await self.get(owner, job_id)
-        return _cut(await self._jobs.events(job_id, after, limit + 1), limit)
+        return _cut(await self._events.events(job_id, after, limit + 1), limit)
 
     async def checkpoints(
         self, owner: str, job_id: str, after: str | None, limit: int
     ) -> tuple[Sequence[Checkpoint], bool]:
         """Return a page of a job's checkpoints, newest first, and whether there are more. Raises `NotFound`."""
         await self.get(owner, job_id)
-        return _cut(await self._jobs.checkpoints(job_id, after, limit + 1), limit)
+        return _cut(await self._events.checkpoints(job_id, after, limit + 1), limit)
 
     async def follow(self, owner: str, job_id: str) -> AsyncIterator[JobEvent]:
         """Yield a job's events from the first on, as they happen, until the job has ended and all are told."""
         last: str | None = None
         while True:
             job = await self.get(owner, job_id)
-            for event in await self._jobs.events_since(job_id, last):
+            for event in await self._events.events_since(job_id, last):
                 last = event.id
                 yield event
             if job.status in FINISHED:
@@ -116,7 +118,7 @@ class JobService:
         if not await self._jobs.end(job_id, "cancelled"):
             raise Conflict(f"The job '{job_id}' has ended already ({job.status}).", code="job_ended")
         await workflow.cancel(await self.get(owner, job_id))
-        await self._jobs.tell(job_id, "cancelled", "The job was cancelled")
+        await self._events.tell(job_id, "cancelled", "The job was cancelled")
         return await self.get(owner, job_id)
 
     async def pause(self, owner: str, job_id: str) -> Job:
@@ -127,7 +129,7 @@ class JobService:
         job = await self.get(owner, job_id)
         if not await self._jobs.pause(job_id, owner):
             raise Conflict(f"The job '{job_id}' has ended already ({job.status}).", code="job_ended")
-        await self._jobs.tell(job_id, f"paused-{job.run}", "The job was paused")
+        await self._events.tell(job_id, f"paused-{job.run}", "The job was paused")
         return await self.get(owner, job_id)
 
     async def resume(self, owner: str, job_id: str) -> Job:
@@ -141,7 +143,7 @@ class JobService:
                 raise Conflict(f"The job '{job_id}' has ended already ({job.status}).", code="job_ended")
             return job
         job = await self.get(owner, job_id)
-        await self._jobs.tell(job_id, f"resumed-{job.run}", "The job was resumed")
+        await self._events.tell(job_id, f"resumed-{job.run}", "The job was resumed")
         await workflow.enqueue(job)
         return job
 
@@ -152,7 +154,7 @@ class JobService:
             base = await self._pipeline.bases.resolve(name)
             if base is not None:
                 return base
-            row = await self._jobs.model(canonical(name))
+            row = await self._models.model(canonical(name))
             if row is None or row.owner != owner:
                 break
             name = row.base_model
@@ -180,9 +182,9 @@ class JobService:
             raise BadRequest(f"The namespace '{CANDIDATES}' is the worker's own.", param="model_name")
         if await asyncio.to_thread(self._pipeline.bases.find, name) is not None:
             raise Conflict(f"'{name}' is a base model's name; choose another.", param="model_name", code="name_taken")
-        own = await self._jobs.model(name)
+        own = await self._models.model(name)
         taken = own is None and await self._pipeline.publisher.is_served(ModelName.parse(name))
-        if taken or await self._jobs.name_taken(name, owner):
+        if taken or await self._models.name_taken(name, owner):
             raise Conflict(f"There is a model '{name}' already; choose another.", param="model_name", code="name_taken")
         return name
 

@@ -48,7 +48,8 @@ class SetupParams(BaseModel):
     migrate: bool = False
 
 
-TRACKERS = ("tensorboard", "mlflow", "wandb", "trackio")
+TRACKERS = {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb", "trackio": "trackio"}
+"""Where trainings can be logged, by transformers' names, and the module that each needs."""
 
 
 class WorkerSettings(ServiceSettings):
@@ -84,7 +85,8 @@ class WorkerSettings(ServiceSettings):
         default=None, ge=1, description="CPU threads of a training. Default: as many as the machine has cores."
     )
     trackers: str = Field(
-        default="", description="Where trainings are logged, too: tensorboard, mlflow, wandb, trackio; with commas."
+        default="tensorboard",
+        description="Where trainings are logged, too: tensorboard, mlflow, wandb, trackio; with commas.",
     )
     expect_gpu: bool = Field(default=False, description="Let jobs warn when they train on a CPU for want of a GPU.")
     hub_push: str = Field(
@@ -121,7 +123,7 @@ class WorkerSettings(ServiceSettings):
         for name in _split(names):
             if name not in TRACKERS:
                 raise ValueError(f"there is no '{name}'; there are {', '.join(TRACKERS)}")
-            if find_spec(name) is None:
+            if find_spec(TRACKERS[name]) is None:
                 raise ValueError(f"'{name}' is not installed: pip install tunesmith-finetune[{name}]")
         return names
 

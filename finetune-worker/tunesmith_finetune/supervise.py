@@ -11,8 +11,7 @@ from dbos import DBOS, WorkflowStatusString
 
 from tunesmith_finetune import workflow
 from tunesmith_finetune.failures import Failure
-from tunesmith_finetune.pipeline import workflow_id
-from tunesmith_finetune.publish import Publisher
+from tunesmith_finetune.pipeline import Pipeline, workflow_id
 from tunesmith_finetune.repository import JobRepository
 from tunesmith_shared.interruptions import MOST_DEATHS
 from tunesmith_shared.names import ModelName
@@ -39,29 +38,30 @@ _OVER = {
 BROKEN = Failure(code="internal_error", message="The job broke off; the worker's log has more.", param=None)
 
 
-async def supervise(jobs: JobRepository, publisher: Publisher) -> None:
+async def supervise(pipeline: Pipeline) -> None:
     """Put right what an earlier end left, then look after unfinished jobs for as long as the worker runs."""
     repaired = False
     while True:
         try:
             if not repaired:
-                await repair(jobs, publisher)
+                await repair(pipeline)
                 repaired = True
-            await look_once(jobs)
+            await look_once(pipeline.jobs)
         except Exception:  # the database may be away for a while; look again then
             _logger.warning("could not look after the jobs", exc_info=True)
         await asyncio.sleep(INTERVAL_SECONDS)
 
 
-async def repair(jobs: JobRepository, publisher: Publisher) -> None:
+async def repair(pipeline: Pipeline) -> None:
     """Remove what jobs left that have ended: candidates, and the rows of models that never got their file."""
-    unfinished = {job.id for job in await jobs.unfinished()}
+    publisher = pipeline.publisher
+    unfinished = {job.id for job in await pipeline.jobs.unfinished()}
     for candidate in await publisher.candidates():
         if candidate.removesuffix("-base") not in unfinished:
             await publisher.withdraw_candidate(candidate)
-    for name in await jobs.unfounded_models():
+    for name in await pipeline.models.unfounded_models():
         if not await publisher.is_served(ModelName.parse(name)):
-            await jobs.disown_model(name)
+            await pipeline.models.disown_model(name)
 
 
 async def look_once(jobs: JobRepository) -> None:

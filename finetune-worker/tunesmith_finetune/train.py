@@ -2,8 +2,9 @@
 
     python -m tunesmith_finetune.train <job folder>
 
-Reads `plan.json`, `train.tokens.jsonl` and, if there is one, `valid.tokens.jsonl` from the job's folder. Writes
-checkpoints below `checkpoints/`, what was learnt to `adapter/`, and at last `training.json` with losses and times.
+Reads `plan.json`, `train.tokens.jsonl` and, if there is one, `valid.tokens.jsonl` from the job's folder. Writes what
+the base makes of the rows that are measured to `base.figures.json`, checkpoints below `checkpoints/`, what was learnt
+to `adapter/`, what it makes of these rows to `adapter.figures.json`, and at last `training.json` with losses and times.
 Started again after it was killed, it goes on from the last whole checkpoint. Progress goes to standard output, a JSON
 object a line with a `type`: `setup`, `evaluation` (before and after), `metrics` (a step), `validation` (meanwhile),
 `checkpoint`. Everything else goes to standard error.
@@ -15,17 +16,22 @@ import os
 import shutil
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from transformers import set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, set_seed
 
+from tunesmith_finetune import measures
 from tunesmith_finetune.checkpoints import last_whole_checkpoint
-from tunesmith_finetune.device import choose_device
+from tunesmith_finetune.device import Device, choose_device
+from tunesmith_finetune.evaluate import run_over
+from tunesmith_finetune.measures import ADAPTER, BASE, Figures
 from tunesmith_finetune.progress import Pausing, Progress, Reporter
 from tunesmith_finetune.trainers import METHODS, Data
 from tunesmith_finetune.whole import write_json
+from tunesmith_finetune.workspace import read_rows
 
 CHECKPOINTS_AT_ONCE = 3
 TOKENIZER_BYTES = 8 * 2**20
@@ -41,10 +47,9 @@ def main(folder: Path, reporter: Reporter) -> None:
 
     # --- set-up and data
     device = choose_device(chosen["quantization"])
-    train_rows = _read_rows(folder / "train.tokens.jsonl")
-    valid_rows = _read_rows(folder / "valid.tokens.jsonl")
-    method = METHODS[plan["method"]]
-    trainer = method.trainer(folder, plan, device, Data(train_rows, valid_rows))
+    train_rows = read_rows(folder / "train.tokens.jsonl")
+    valid_rows = read_rows(folder / "valid.tokens.jsonl")
+    trainer = METHODS[plan["method"]](folder, plan, device, Data(train_rows, valid_rows))
     require_space(folder, trainer.model)
     trainer.add_callback(Progress(reporter))
     trainer.add_callback(pausing := Pausing(folder / "pause"))
@@ -52,10 +57,14 @@ def main(folder: Path, reporter: Reporter) -> None:
 
     # --- the loss before
     resume = last_whole_checkpoint(folder / "checkpoints")
-    before_file = folder / "before.json"
-    if valid_rows and not before_file.exists():
-        write_json(before_file, method.evaluate(trainer, valid_rows))
-        reporter.say("evaluation", when="before", **json.loads(before_file.read_text()))
+    measured = measures.measured_rows(train_rows, valid_rows)
+    base_file = folder / f"{BASE}.figures.json"
+    if not base_file.exists():
+        write_json(base_file, {"figures": _figures(trainer, device, measured)})
+    base = [Figures(*text) for text in json.loads(base_file.read_text())["figures"]]
+    before = measures.measure(plan["method"], measured, base, base, chosen["beta"]) if valid_rows else None
+    if before:
+        reporter.say("evaluation", when="before", **before)
 
     # --- the loop
     started = time.monotonic()
@@ -68,14 +77,16 @@ def main(folder: Path, reporter: Reporter) -> None:
     if pausing.asked:
         return
 
-    # --- the loss after, and what was learnt
-    after = method.evaluate(trainer, valid_rows) if valid_rows else None
-    if after:
-        reporter.say("evaluation", when="after", **after)
+    # --- what was learnt, and the loss after
     draft = folder / f"adapter.{os.getpid()}.part"
     trainer.save_model(str(draft))
     shutil.rmtree(folder / "adapter", ignore_errors=True)
     draft.rename(folder / "adapter")
+    adapted = _figures(trainer, device, measured)
+    write_json(folder / f"{ADAPTER}.figures.json", {"figures": adapted})
+    after = measures.measure(plan["method"], measured, adapted, base, chosen["beta"]) if valid_rows else None
+    if after:
+        reporter.say("evaluation", when="after", **after)
     write_json(
         folder / "training.json",
         {
@@ -83,12 +94,26 @@ def main(folder: Path, reporter: Reporter) -> None:
             "steps": outcome.global_step,
             "train_loss": outcome.training_loss,
             "trained_tokens": round(plan["tokens_an_epoch"] * (trainer.state.epoch or chosen["n_epochs"])),
-            "before": json.loads(before_file.read_text()) if valid_rows else None,
+            "before": before,
             "after": after,
             "device": device.kind,
             "quantization": device.quantization,
+            "number_format": str(device.dtype).removeprefix("torch."),
         },
     )
+
+
+def _figures(trainer: Trainer, device: Device, rows: measures.Rows) -> list[Figures]:
+    """Return what the trainer's model makes of `rows`.
+
+    Products are made in the weights' own numbers, so that only a merged file's rounding can tell it from this. With a
+    quantised base they are made as in training; such figures are compared with each other only.
+    """
+    tokenizer, number_format = cast(PreTrainedTokenizerBase, trainer.processing_class), trainer.accelerator.autocast
+    model = cast(PreTrainedModel, trainer.model)
+    if device.quantization == "none":
+        model, number_format = trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False), nullcontext
+    return run_over(model, cast(int, tokenizer.pad_token_id), number_format, measures.texts(rows))
 
 
 def require_space(folder: Path, model: Any) -> None:
@@ -101,14 +126,6 @@ def require_space(folder: Path, model: Any) -> None:
     if free < needed:
         there = f"the checkpoints need {needed / 2**20:.0f} MiB in {folder} and {free / 2**20:.0f} MiB are free"
         raise OSError(errno.ENOSPC, f"No space left on device: {there}")
-
-
-def _read_rows(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8") as lines:
-        rows = [json.loads(line) for line in lines]
-    return [{name: value for name, value in row.items() if name != "row"} for row in rows]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The methods of training: for each, the TRL trainer that a plan describes, and how its loss is measured.
+"""The methods of training: for each, the TRL trainer that a plan describes.
 
-A new method is a function that makes a trainer, one that evaluates, and an entry in `METHODS`.
+A new method is a function that makes a trainer and an entry in `METHODS`; what it is judged by is in `measures.py`.
 """
 
 import math
@@ -24,8 +24,6 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from trl import DPOConfig, KTOConfig, SFTConfig, SFTTrainer  # type: ignore[attr-defined]  # trl imports them lazily
 
 from tunesmith_finetune.device import Device, attention, has_liger, quantization_config
-from tunesmith_finetune.evaluate import evaluate_examples
-from tunesmith_finetune.evaluate_preferences import evaluate_odds, evaluate_pairs, evaluate_rated
 from tunesmith_finetune.prepared_trainers import OddsTrainer, ORPOConfig, PairTrainer, RatedTrainer
 
 CHECKPOINTS_A_RUN = 8
@@ -40,14 +38,6 @@ class Data:
 
     train: Rows
     valid: Rows
-
-
-@dataclass(frozen=True)
-class Method:
-    """How to make a trainer from a job's folder, its plan, the device and the rows; and how to measure it on rows."""
-
-    trainer: Callable[[Path, Plan, Device, Data], Trainer]
-    evaluate: Callable[[Any, Rows], dict[str, float]]
 
 
 def supervised_trainer(folder: Path, plan: Plan, device: Device, data: Data) -> Trainer:
@@ -100,12 +90,13 @@ def rated_trainer(folder: Path, plan: Plan, device: Device, data: Data) -> Train
     return _finished(RatedTrainer(args=arguments, **_parts(plan, device, Data(mixed, data.valid))), plan)
 
 
-METHODS = {
-    "supervised": Method(supervised_trainer, evaluate_examples),
-    "dpo": Method(pair_trainer, evaluate_pairs),
-    "orpo": Method(odds_trainer, evaluate_odds),
-    "kto": Method(rated_trainer, evaluate_rated),
+METHODS: dict[str, Callable[[Path, Plan, Device, Data], Trainer]] = {
+    "supervised": supervised_trainer,
+    "dpo": pair_trainer,
+    "orpo": odds_trainer,
+    "kto": rated_trainer,
 }
+"""What makes a trainer from a job's folder, its plan, the device and the rows."""
 
 
 def load_model(folder: str, device: Device) -> PreTrainedModel:
@@ -184,6 +175,7 @@ def _arguments(folder: Path, plan: Plan, device: Device, data: Data) -> dict[str
         "save_total_limit": 2,
         "seed": plan["seed"],
         "report_to": plan["report_to"],
+        "project": "tunesmith",
         "run_name": plan["run_name"],
         **(_evaluation(chosen, steps) if _evaluates(plan, data) else {}),
     }

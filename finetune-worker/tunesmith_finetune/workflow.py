@@ -152,7 +152,7 @@ async def fail(job_id: str, failure: Failure) -> None:
         await store_report(pipeline, job_id)
         await asyncio.to_thread(pipeline.workspace(await pipeline.jobs.get(job_id)).remove_intermediates)
     if await pipeline.jobs.end(job_id, "failed", failure):
-        await pipeline.jobs.tell(
+        await pipeline.events.tell(
             job_id, "failed", f"The job failed: {failure['message']}", data=dict(failure), level="error"
         )
 
@@ -161,7 +161,7 @@ async def succeed(job_id: str) -> None:
     """End a job as succeeded."""
     pipeline = _pipeline()
     if await pipeline.jobs.end(job_id, "succeeded"):
-        await pipeline.jobs.tell(job_id, "succeeded", "The job has successfully completed")
+        await pipeline.events.tell(job_id, "succeeded", "The job has successfully completed")
 
 
 def _pipeline() -> Pipeline:

@@ -72,14 +72,23 @@ class Workspace:
         merged: bool = read_json(self.plan)["hyperparameters"]["merge"]
         return merged
 
+    def trained_figures(self, name: str) -> Path:
+        """What the training process measured of the base or the adapter, on all rows that it measures."""
+        return self.folder / f"{name}.figures.json"
+
     @property
     def proof(self) -> Path:
-        """The rows and the files that are measured before the model gets its name."""
+        """The texts and the files that are measured before the model gets its name."""
         return self.folder / "proof.json"
 
     @property
+    def figures(self) -> Path:
+        """What was measured of them."""
+        return self.folder / "figures.json"
+
+    @property
     def losses(self) -> Path:
-        """What was measured of them; not there when nothing could be."""
+        """The losses of base, adapter and finished files on the same rows; not there when they were not measured."""
         return self.folder / "losses.json"
 
     @property
@@ -105,7 +114,7 @@ class Workspace:
     def remove_intermediates(self) -> None:
         """Remove what the job needed on its way: the store has the models; the adapter stays beside the figures."""
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
-        for path in (*self.folder.glob("*.gguf"), self.proof):
+        for path in (*self.folder.glob("*.gguf"), *self.folder.glob("*figures.json"), self.proof):
             path.unlink(missing_ok=True)
 
     @property
@@ -126,3 +135,11 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`."""
     value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return value
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Return the rows as tokens in `path`, without their numbers in the dataset; none where there is no such file."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8") as lines:
+        return [{name: value for name, value in json.loads(line).items() if name != "row"} for line in lines]

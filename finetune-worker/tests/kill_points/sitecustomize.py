@@ -28,7 +28,8 @@ MOMENTS = {
     "tunesmith_finetune.steps.training": ("_complete_last_checkpoint",),
     "tunesmith_finetune.export": ("_finish", "Exporter.merge", "Exporter.quantise"),
     "tunesmith_finetune.publish": ("Publisher.ask",),
-    "tunesmith_finetune.repository": ("JobRepository.add_result_files", "JobRepository.own_model"),
+    "tunesmith_finetune.repository": ("JobRepository.add_result_files",),
+    "tunesmith_finetune.model_repository": ("ModelRepository.own_model",),
     "tunesmith_finetune.processes": ("run_child",),
     "tunesmith_shared.store.models": ("ModelStore.write_manifest",),
 }

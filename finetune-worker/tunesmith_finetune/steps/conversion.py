@@ -103,7 +103,7 @@ async def await_tools(pipeline: Pipeline, job: Job, progress_seconds: float = PR
             while not waiting.done():
                 with suppress(TimeoutError):
                     await asyncio.wait_for(asyncio.shield(waiting), progress_seconds)
-                await pipeline.jobs.tell(job.id, f"tools-{toolbox.state}", toolbox.state)
+                await pipeline.events.tell(job.id, f"tools-{toolbox.state}", toolbox.state)
         finally:
             waiting.cancel()
         return waiting.result()

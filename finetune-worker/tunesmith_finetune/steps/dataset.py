@@ -67,7 +67,7 @@ async def prepare(pipeline: Pipeline, job: Job) -> None:
         },
     )
     await pipeline.jobs.change(job.id, method=method_with(method, chosen.model_dump()))
-    await pipeline.jobs.tell(
+    await pipeline.events.tell(
         job.id,
         "plan",
         f"{size.rows} rows, {size.tokens} tokens, {size.learnt_tokens} of them learnt; "
@@ -95,7 +95,7 @@ async def _encode(
         for what, named in (("cut to", rows.truncated), ("left out for", rows.skipped)):
             for filename, numbers in named.items():
                 sentence = f"'{filename}': {name_rows(numbers)} {what} max_length, {longest} tokens"
-                await pipeline.jobs.tell(job.id, f"{purpose}-{what}-{filename}", sentence, level="warn")
+                await pipeline.events.tell(job.id, f"{purpose}-{what}-{filename}", sentence, level="warn")
         found[purpose] = rows
     return found
 

@@ -23,12 +23,12 @@ async def publish(pipeline: Pipeline, job: Job) -> None:
     async with act(pipeline, job, "publish", f"registering as {names}", f"registered as {names}") as told:
         for product in products:
             for name in product.names:
-                if await pipeline.jobs.name_taken(name, job.owner):
+                if await pipeline.models.name_taken(name, job.owner):
                     raise Conflict(f"The name '{name}' was taken meanwhile; choose another.", param="model_name")
         digests = {}
         for product in reversed(products):  # the job's own name last: when it is there, all are
             for name in reversed(product.names):
-                if not await pipeline.jobs.own_model(name, job.owner, base.name, job.id):
+                if not await pipeline.models.own_model(name, job.owner, base.name, job.id):
                     raise Conflict(f"The name '{name}' was taken meanwhile; choose another.", param="model_name")
                 digests[name] = await pipeline.publisher.publish(ModelName.parse(name), product.artifact)
         write_json(pipeline.workspace(job).published, digests)
@@ -49,7 +49,7 @@ async def report(pipeline: Pipeline, job: Job) -> None:
             f". Loss on rows never trained on: {losses['base_eval_loss']:.3f} before, {losses['eval_loss']:.3f} after "
             f"({losses['improvement']:.0%} lower)"
         )
-    await pipeline.jobs.tell(job.id, "report", sentence, data={**losses, "model": job.model_name})
+    await pipeline.events.tell(job.id, "report", sentence, data={**losses, "model": job.model_name})
 
 
 async def _push(pipeline: Pipeline, job: Job, summary: dict[str, Any]) -> None:
@@ -72,4 +72,4 @@ async def _push(pipeline: Pipeline, job: Job, summary: dict[str, Any]) -> None:
             told.detail = addresses[-1]
     except ChildFailed as error:
         sentence = f"The model is registered and was not sent to {push['repository']}: {error.message}"
-        await pipeline.jobs.tell(job.id, "push-failed", sentence, level="warn")
+        await pipeline.events.tell(job.id, "push-failed", sentence, level="warn")

@@ -11,7 +11,7 @@ from pathlib import Path
 from tunesmith_finetune.artifact import Artifact
 from tunesmith_finetune.datasets.formats import Example
 from tunesmith_finetune.hyperparameters import gguf_types
-from tunesmith_finetune.measure_names import ADAPTER
+from tunesmith_finetune.measures import ADAPTER
 from tunesmith_finetune.pipeline import Pipeline
 from tunesmith_finetune.workspace import Workspace, read_json
 from tunesmith_shared.names import DEFAULT_TAG, ModelName

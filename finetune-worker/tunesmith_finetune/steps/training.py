@@ -46,14 +46,14 @@ async def train(pipeline: Pipeline, job: Job) -> None:
 
 
 async def _complete_last_checkpoint(pipeline: Pipeline, job: Job, outcome: dict[str, Any]) -> None:
-    last = await pipeline.jobs.last_checkpoint(job.id)
+    last = await pipeline.events.last_checkpoint(job.id)
     if last is None or not outcome["after"]:
         return
     measured = {"full_valid_loss": outcome["after"]["loss"]}
     if "accuracy" in outcome["after"]:
         measured["full_valid_mean_token_accuracy"] = outcome["after"]["accuracy"]
     metrics = {**last.metrics, **measured}
-    await pipeline.jobs.add_checkpoint(job.id, last.step_number, last.fine_tuned_model_checkpoint, metrics)
+    await pipeline.events.add_checkpoint(job.id, last.step_number, last.fine_tuned_model_checkpoint, metrics)
 
 
 class _Listener:
@@ -61,6 +61,7 @@ class _Listener:
 
     def __init__(self, pipeline: Pipeline, job: Job, plan: dict[str, Any]) -> None:
         self._jobs = pipeline.jobs
+        self._events = pipeline.events
         self._expects_gpu = pipeline.settings.expect_gpu
         self._job = job
         self._plan = plan
@@ -83,31 +84,31 @@ class _Listener:
         await self._jobs.change(self._job.id, method=method_with(self._plan["method"], chosen))
         numbers = "bfloat16 products" if report["bfloat16"] else "float32"
         message = f"training on {report['device']} ({numbers}, base quantised: {report['quantization']})"
-        await self._jobs.tell(self._job.id, "setup", message, data=report)
+        await self._events.tell(self._job.id, "setup", message, data=report)
         if self._expects_gpu and report["device"] != "cuda":
-            await self._jobs.tell(self._job.id, "no-gpu", NO_GPU, level="warn")
+            await self._events.tell(self._job.id, "no-gpu", NO_GPU, level="warn")
 
     async def _evaluation(self, report: dict[str, Any]) -> None:
         when = report.pop("when")
         message = f"loss on the evaluation rows {when} training: {report['loss']:.3f}"
         if "reward_accuracy" in report:
             message += f", reward accuracy {report['reward_accuracy']:.0%}"
-        await self._jobs.tell(self._job.id, f"evaluation-{when}", message, data=report)
+        await self._events.tell(self._job.id, f"evaluation-{when}", message, data=report)
 
     async def _metrics(self, report: dict[str, Any]) -> None:
         step, total = report["step"], report["total_steps"]
         await self._jobs.change(self._job.id, estimated_finish=now() + report["eta_seconds"])
         message = f"Step {step}/{total}: training loss={report['train_loss']:.2f}"
-        await self._jobs.measure(self._job.id, f"step-{step}", message, report)
+        await self._events.measure(self._job.id, f"step-{step}", message, report)
 
     async def _validation(self, report: dict[str, Any]) -> None:
         step, total, loss = report["step"], report["total_steps"], report["valid_loss"]
         message = f"Step {step}/{total}: loss on the evaluation rows={loss:.3f}"
-        await self._jobs.measure(self._job.id, f"valid-{step}", message, report)
+        await self._events.measure(self._job.id, f"valid-{step}", message, report)
 
     async def _checkpoint(self, report: dict[str, Any]) -> None:
         step = report["step"]
         metrics = {name: value for name, value in report.items() if value is not None}
         name = f"{self._job.model_name}:ckpt-step-{step}"
-        await self._jobs.add_checkpoint(self._job.id, step, name, metrics)
+        await self._events.add_checkpoint(self._job.id, step, name, metrics)
         await self._jobs.forget_interruptions(workflow_id(self._job))

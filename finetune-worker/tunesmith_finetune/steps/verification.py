@@ -1,8 +1,6 @@
 """The step before a model gets its name: measure it, hold training and serving against each other, let it answer."""
 
 import asyncio
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,20 +11,15 @@ from tunesmith_finetune.datasets.cells import Message
 from tunesmith_finetune.datasets.encode import Encoder
 from tunesmith_finetune.datasets.formats import Example
 from tunesmith_finetune.export import ModelFile, read_adapter_file, read_model_file
-from tunesmith_finetune.hyperparameters import gguf_types
-from tunesmith_finetune.measure_names import ADAPTER, BASE, MERGED
 from tunesmith_finetune.pipeline import Pipeline, act
-from tunesmith_finetune.processes import ChildFailed, run_child
 from tunesmith_finetune.proof import Check, as_data, judge, require_proof
 from tunesmith_finetune.publish import CheckFailed
 from tunesmith_finetune.steps.conversion import await_tools
+from tunesmith_finetune.steps.measurement import measure, measured_in
 from tunesmith_finetune.steps.products import Product, examples_of, products_of
 from tunesmith_finetune.whole import write_json
-from tunesmith_finetune.workspace import Workspace, read_json
+from tunesmith_finetune.workspace import read_json
 from tunesmith_shared.tables import Job
-
-PROOF_ROWS = 64
-"""How many rows are measured at the most, evenly over the file."""
 
 SAMPLES = 3
 """How many prompts base and tuned model answer side by side."""
@@ -37,7 +30,7 @@ async def verify(pipeline: Pipeline, job: Job) -> None:
     workspace = pipeline.workspace(job)
     plan = read_json(workspace.plan)
     if not workspace.check.exists():
-        losses = await _measure(pipeline, job, plan)
+        losses = await measure(pipeline, job)
         doing, done = "checking that it loads and answers", "it loads and answers"
         async with act(pipeline, job, "verify", doing, done) as told:
             check = await _look(pipeline, job, plan, losses)
@@ -48,44 +41,8 @@ async def verify(pipeline: Pipeline, job: Job) -> None:
     checks = [Check(**found) for found in read_json(workspace.check)["checks"]]
     for number, found in enumerate(checks):
         sentence = found.detail if found.passed is not None else f"not checked: {found.detail}"
-        await pipeline.jobs.tell(job.id, f"check-{number}", sentence, level="info" if found.passed else "warn")
+        await pipeline.events.tell(job.id, f"check-{number}", sentence, level="info" if found.passed else "warn")
     require_proof(checks, plan["hyperparameters"]["promote"])
-
-
-async def _measure(pipeline: Pipeline, job: Job, plan: dict[str, Any]) -> dict[str, Any]:
-    """Return the losses by subject; a job does not fail because they cannot be measured."""
-    workspace = pipeline.workspace(job)
-    subjects: list[dict[str, str]] = [{"name": BASE}, {"name": ADAPTER}]
-    if types := gguf_types(plan["hyperparameters"]["gguf_type"]):
-        subjects.append({"name": MERGED, "gguf": str(workspace.merged_gguf)})
-        subjects += [{"name": label, "gguf": str(workspace.model_gguf(label))} for label in types]
-    if not workspace.losses.exists():
-        write_json(workspace.proof, {"rows": _proof_rows(workspace), "subjects": subjects})
-        command = [sys.executable, "-m", "tunesmith_finetune.measure", str(workspace.folder)]
-        doing, done = "measuring base, adapter and finished files on the same rows", "measured them"
-        try:
-            async with act(pipeline, job, "measure", doing, done) as told:
-                await run_child(command, title="The measurement", log=workspace.log, limits=pipeline.training_limits)
-                told.data = read_json(workspace.losses)
-                told.detail = ", ".join(f"{name} {_shown(loss)}" for name, loss in told.data.items())
-        except ChildFailed as error:
-            return {subject["name"]: {"error": error.message} for subject in subjects}
-    return read_json(workspace.losses)
-
-
-def _shown(loss: dict[str, Any]) -> str:
-    return f"{loss['loss']:.4f}" if "loss" in loss else "not measured"
-
-
-def _proof_rows(workspace: Workspace) -> list[dict[str, Any]]:
-    """Return rows never trained on; where there are none, of those trained on: both files read them alike."""
-    rows = workspace.tokens("valid")
-    if not rows.exists():
-        rows = workspace.tokens("train")
-    with rows.open(encoding="utf-8") as lines:
-        found = [{name: value for name, value in json.loads(line).items() if name != "row"} for line in lines]
-    stride = max(1, len(found) // PROOF_ROWS)
-    return found[::stride][:PROOF_ROWS]
 
 
 async def _look(pipeline: Pipeline, job: Job, plan: dict[str, Any], losses: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +61,7 @@ async def _look(pipeline: Pipeline, job: Job, plan: dict[str, Any], losses: dict
         async with pipeline.publisher.candidate(job.id, product.artifact) as candidate:
             if candidate.upload_reason:
                 sentence = f"{candidate.upload_reason}: the model is uploaded to the server instead"
-                await pipeline.jobs.tell(job.id, "upload", sentence, level="warn")
+                await pipeline.events.tell(job.id, "upload", sentence, level="warn")
             asked = chats if product is products[0] else chats[:1]
             given = [asdict(await pipeline.publisher.ask(candidate.name, chat)) for chat in asked]
             if not any(answer["text"] for answer in given):
@@ -114,7 +71,7 @@ async def _look(pipeline: Pipeline, job: Job, plan: dict[str, Any], losses: dict
                 compared = await _compare(pipeline, job, product.artifact, candidate.name, examples)
     base_answers = await _base_answers(pipeline, job, chats)
     expected_answers = [parity.first_answer(example) for example in questions] or [None]
-    checks = judge(losses, [product.label for product in products], compared)
+    checks = judge(losses, [product.label for product in products], compared, measured_in(workspace))
     return {
         "file": files[products[0].label],
         "files": files,
