@@ -24,7 +24,7 @@ ONE_STEP = 1024
 def main() -> None:
     """Run everything and print it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=6, help="steps of 8 rows that each training has")
+    parser.add_argument("--steps", type=int, default=4, help="steps of 8 rows that each training has")
     parser.add_argument("--repeats", type=int, default=3, help="runs of the comparison with the plain script")
     given = parser.parse_args()
     settings = WorkerSettings()

@@ -94,13 +94,15 @@ def estimated(folder: Path, base_folder: Path, given: list[EncodedRow], chosen: 
     """Return the seconds and bytes that the preview of a training with these hyperparameters would tell."""
     folder.mkdir(parents=True)
     mean, most = padded_tokens(given, "supervised", chosen)
+    size = planning.measure(given)
     request = {
         "base_folder": str(base_folder),
         "method": "supervised",
         "hyperparameters": chosen.model_dump(),
-        "steps": planning.steps_an_epoch(chosen, planning.measure(given)) * chosen.n_epochs,
+        "steps": planning.steps_an_epoch(chosen, size) * chosen.n_epochs,
         "tokens_a_step": mean * chosen.gradient_accumulation_steps,
         "most_tokens": most,
+        "learnt_share": size.learnt_tokens / size.tokens,
         "threads": os.cpu_count() or 1,
     }
     write_json(folder / "request.json", request)

@@ -13,7 +13,8 @@ import pytest
 from tunesmith_finetune.base_models import BASE_MODELS, packaged_gguf
 from tunesmith_finetune.base_store import BaseModelStore
 from tunesmith_finetune.datasets.source import Source
-from tunesmith_finetune.llama_cpp import Toolbox
+from tunesmith_finetune.export import Exporter
+from tunesmith_finetune.llama_cpp import LlamaCpp, Toolbox
 from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.settings import WorkerSettings
 from tunesmith_finetune.testing import TOKEN, Worker, worker_for
@@ -87,6 +88,16 @@ def tiny_cache(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, base_f
         "TUNESMITH_SERVICE_TOKEN": TOKEN,
         "TUNESMITH_ENGINE_SEED": "false",
     }
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tmp_path_factory: pytest.TempPathFactory, tiny_cache: dict[str, str]) -> Path:
+    """The tiny base model in half precision, as GGUF."""
+    folder = tmp_path_factory.mktemp("tiny-gguf")
+    (base,) = Path(tiny_cache["TUNESMITH_CACHE_DIR"], "base-models").glob("*instruct-1")
+    exporter = Exporter(LlamaCpp(Path(tiny_cache["TUNESMITH_LLAMA_CPP_DIR"])), Limits(None, 600), folder / "log")
+    asyncio.run(exporter.base_to_f16(base, folder / "base.gguf"))
+    return folder / "base.gguf"
 
 
 @pytest.fixture(scope="session")

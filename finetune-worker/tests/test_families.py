@@ -160,8 +160,10 @@ def test_a_family_trains_exports_and_serves_alike(family: str, tmp_path: Path, b
     exporter = Exporter(toolbox, Limits(None, 600), tmp_path / "export.log")
 
     async def export() -> None:
-        await exporter.base_to_f16(base, tmp_path / "base.gguf")
-        await exporter.adapter_to_gguf(tmp_path / "job" / "adapter", base, tmp_path / "adapter.gguf")
+        await asyncio.gather(
+            exporter.base_to_f16(base, tmp_path / "base.gguf"),
+            exporter.adapter_to_gguf(tmp_path / "job" / "adapter", base, tmp_path / "adapter.gguf"),
+        )
         await exporter.merge(tmp_path / "base.gguf", tmp_path / "adapter.gguf", tmp_path / "merged.gguf")
         await exporter.quantise(tmp_path / "merged.gguf", tmp_path / "q8.gguf", "Q8_0", None)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -27,11 +28,11 @@ def exporter(tiny_cache: dict[str, str], tmp_path: Path) -> Exporter:
 
 
 @pytest.fixture
-def workspace(exporter: Exporter, tiny_cache: dict[str, str], tmp_path: Path) -> Workspace:
+def workspace(tiny_cache: dict[str, str], tiny_gguf: Path, tmp_path: Path) -> Workspace:
     """A job's folder with a merged file: the tiny base itself."""
     workspace = Workspace(tmp_path)
     (folder,) = Path(tiny_cache["TUNESMITH_CACHE_DIR"], "base-models").glob("*instruct-1")
-    asyncio.run(exporter.base_to_f16(folder, workspace.merged_gguf))
+    shutil.copyfile(tiny_gguf, workspace.merged_gguf)
     write_json(workspace.plan, {"base_folder": str(folder)})
     return workspace
 

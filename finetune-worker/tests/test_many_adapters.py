@@ -19,20 +19,20 @@ from tunesmith_shared.testing import Platform, platform_at
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory, tiny_cache: dict[str, str]) -> dict[str, Path]:
+def files(tmp_path_factory: pytest.TempPathFactory, tiny_cache: dict[str, str], tiny_gguf: Path) -> dict[str, Path]:
     """The tiny base and three adapters for it, as GGUF."""
     folder = tmp_path_factory.mktemp("adapters")
     (base,) = Path(tiny_cache["TUNESMITH_CACHE_DIR"], "base-models").glob("*instruct-1")
     exporter = Exporter(LlamaCpp(Path(tiny_cache["TUNESMITH_LLAMA_CPP_DIR"])), Limits(None, 600), folder / "log")
-    made = {"base": folder / "base.gguf"}
-    asyncio.run(exporter.base_to_f16(base, made["base"]))
-    for seed, name in enumerate(("one", "two", "late")):
-        script = str(Path(__file__).with_name("tiny_adapter.py"))
-        command = [sys.executable, script, str(base), str(folder / name), str(seed), "4"]
-        subprocess.run(command, check=True, capture_output=True)
-        made[name] = folder / f"{name}.gguf"
-        asyncio.run(exporter.adapter_to_gguf(folder / name, base, made[name]))
-    return made
+    made = {name: folder / f"{name}.gguf" for name in ("one", "two", "late")}
+    command = [sys.executable, str(Path(__file__).with_name("tiny_adapter.py")), str(base), "4"]
+    subprocess.run([*command, *(str(folder / name) for name in made)], check=True, capture_output=True)
+
+    async def convert() -> None:
+        await asyncio.gather(*(exporter.adapter_to_gguf(folder / name, base, file) for name, file in made.items()))
+
+    asyncio.run(convert())
+    return {"base": tiny_gguf, **made}
 
 
 @pytest.fixture(scope="module")

@@ -50,3 +50,18 @@ def test_curves_stay_within_their_frame() -> None:
     points = [tuple(map(float, point.split(","))) for point in svg.split('points="')[1].split('"')[0].split()]
     assert points == [(48.0, 48.0), (592.0, 163.2)]
     assert as_svg("loss", [Curve("empty", [])]) == ""
+
+
+@pytest.mark.parametrize(("method", "preferred"), [("dpo", True), ("kto", False)])
+def test_preferences_are_told_by_what_was_measured_of_them(
+    report: dict[str, Any], method: str, preferred: bool
+) -> None:
+    accuracies = {"base_eval_reward_accuracy": 0.5, "eval_reward_accuracy": 0.75}
+    if preferred:  # rated answers have no other side
+        accuracies |= {"base_eval_preferred": 0.25, "eval_preferred": 0.75}
+    report["losses"] |= accuracies
+    report["proof"]["losses"]["base"] = {"loss": 0.69, "reward_accuracy": 0.5}
+    text = as_markdown({**report, "method": method})
+    assert "reward accuracy on rows never trained on: 50% before, 75% after" in text
+    assert ("25% of the pairs before and 75% after" in text) == preferred
+    assert "| base | 0.6900 | 50.0% |" in text

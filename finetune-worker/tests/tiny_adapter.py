@@ -1,4 +1,4 @@
-"""Make a LoRA with random weights for a base: `python tiny_adapter.py <base folder> <output folder> <seed> <rank>`."""
+"""Make LoRAs with random weights for a base: `python tiny_adapter.py <base folder> <rank> <output folder>...`."""
 
 import sys
 from pathlib import Path
@@ -17,4 +17,5 @@ def make(base: Path, output: Path, seed: int, rank: int) -> None:
 
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    for index, folder in enumerate(sys.argv[3:]):
+        make(Path(sys.argv[1]), Path(folder), index, int(sys.argv[2]))

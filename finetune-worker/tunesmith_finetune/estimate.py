@@ -3,9 +3,11 @@
     python -m tunesmith_finetune.estimate <request.json>
 
 The request has `base_folder`, `method`, `hyperparameters`, `steps`, `tokens_a_step` and `most_tokens` (of a step and of
-the largest batch, padding included) and `threads`. The answer is one JSON object on standard output. Nothing is loaded:
-the model is built without weights, and the pace is that of a short matrix product of the model's own shape in the
-number format of the training, on this machine.
+the largest batch, padding included), `learnt_share` (of the tokens) and `threads`. The answer is one JSON object on
+standard output. Nothing is loaded: the model is built without weights, and the pace is that of a short matrix product
+of the model's own shape in the number format of the training, on this machine.
+
+The constants are fitted to supervised training of SmolLM2-135M on a CPU (benchmarks/finetune shows how well).
 """
 
 import json
@@ -15,15 +17,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from tunesmith_finetune.device import Device, choose_device
 
 PROBE_SECONDS = 0.5
-SHARE_OF_PEAK = 0.5
+SHARE_OF_PEAK = 0.44
 """Of the pace of one large product, what a training reaches: attention, norms and the optimiser do no large ones."""
+LIBRARIES_BYTES = 650 * 2**20
+"""Resident memory of a training process before it has a model."""
+KEPT_BYTES = {"bfloat16": 4.8, "float32": 8.0}
+"""Bytes kept for the way back for each number that goes into or comes out of a product, by what it is made in."""
+HEAD_TILE_TOKENS, HEAD_TILE_WORDS = 4096, 32768
+"""How much of the logits is there at once: TRL's trainers go through them in tiles of so many tokens and words."""
+HEAD_BYTES = {"cpu": 30.0, "cuda": 2.0}
+"""Bytes for each logit of a tile: on CUDA a kernel works in place, on a CPU torch makes copies in float32."""
 FORWARDS = {"supervised": 1.0, "dpo": 2.0, "orpo": 1.0, "kto": 4.0}
 """Forward passes a text gets: preference training also asks the reference, and KTO both for a mismatched answer."""
 ADAM_BYTES = 16
@@ -42,7 +51,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     seconds = request["steps"] * shape.operations(request["tokens_a_step"], request["method"]) / (pace * SHARE_OF_PEAK)
     return {
         "seconds": round(seconds),
-        "memory_bytes": round(shape.memory(request["most_tokens"], device)),
+        "memory_bytes": round(shape.memory(request["most_tokens"], request["learnt_share"], device)),
         "device": device.kind,
         "quantization": device.quantization,
         "parameters": shape.parameters,
@@ -66,6 +75,7 @@ class _Shape:
         ]
         self.in_products: int = sum(weight.numel() for weight in products)
         self.in_head: int = embeddings.numel() if embeddings is not None else 0
+        self.words: int = embeddings.shape[0] if embeddings is not None else 0
         rank = chosen["lora_rank"]
         self.learnt: int = sum(rank * sum(weight.shape) for weight in products) if rank else self.parameters
         self.widths: int = sum(sum(weight.shape) for weight in products)
@@ -82,17 +92,20 @@ class _Shape:
         backward = forward * (2 if self.full else 1) + forward * (1 if self.checkpointing else 0)
         return forward * FORWARDS[method] + backward
 
-    def memory(self, tokens: int, device: Device) -> float:
+    def memory(self, tokens: int, learnt_share: float, device: Device) -> float:
         """Return the bytes at the peak: libraries, weights, what is learnt, and what a step keeps for its way back."""
         number = 2 if device.dtype == torch.bfloat16 else 4
         quantised = QUANTISED_BYTES.get(device.quantization, number)
         weights = self.in_products * quantised + (self.parameters - self.in_products) * number
         learnt = self.learnt * (ADAM_BYTES - (number if self.full else 0))
-        kept: float = (2 if device.autocast_bf16 else 4) * self.widths
+        kept = KEPT_BYTES["bfloat16" if device.autocast_bf16 else "float32"] * self.widths
         if self.checkpointing:
             kept = 4 * self.layers * self.width + kept / max(1, self.layers)
-        libraries = 0 if device.kind == "cuda" else psutil.Process().memory_info().rss
-        return libraries + weights + learnt + tokens * kept
+        elif device.autocast_bf16 and number == 4:  # a product keeps its weights as it had them, rounded
+            weights += 2 * self.in_products
+        tile = min(tokens * learnt_share, HEAD_TILE_TOKENS) * min(self.words, HEAD_TILE_WORDS) * HEAD_BYTES[device.kind]
+        libraries = 0 if device.kind == "cuda" else LIBRARIES_BYTES
+        return libraries + weights + learnt + tokens * kept + tile
 
 
 def _weight(module: torch.nn.Module | None) -> torch.Tensor | None:

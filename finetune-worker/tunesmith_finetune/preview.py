@@ -141,6 +141,7 @@ async def _estimate(
 ) -> PreviewEstimate:
     """Ask a child process, which may import torch. Raises `ChildFailed`."""
     mean, most = padded_tokens(rows, method, chosen)
+    size = planning.measure(rows)
     request = {
         "base_folder": str(base_folder),
         "method": method,
@@ -148,6 +149,7 @@ async def _estimate(
         "steps": steps,
         "tokens_a_step": mean * chosen.gradient_accumulation_steps,
         "most_tokens": most,
+        "learnt_share": size.learnt_tokens / size.tokens,
         "threads": pipeline.settings.training_threads,
     }
     answers: list[str] = []

@@ -94,9 +94,13 @@ def facts(report: dict[str, Any]) -> list[str]:
         )
     if "eval_reward_accuracy" in losses:
         lines.append(
-            f"reward accuracy on pairs never trained on: {losses['base_eval_reward_accuracy']:.0%} before, "
-            f"{losses['eval_reward_accuracy']:.0%} after; the preferred answer is the likelier one for "
-            f"{losses['base_eval_preferred']:.0%} of the pairs before and {losses['eval_preferred']:.0%} after"
+            f"reward accuracy on rows never trained on: {losses['base_eval_reward_accuracy']:.0%} before, "
+            f"{losses['eval_reward_accuracy']:.0%} after"
+        )
+    if "eval_preferred" in losses:
+        lines.append(
+            f"the preferred answer is the likelier one for {losses['base_eval_preferred']:.0%} of the pairs before and "
+            f"{losses['eval_preferred']:.0%} after"
         )
     return lines
 
