@@ -12,7 +12,7 @@ from tunesmith_gateway.endpoints.v1 import read_json
 from tunesmith_gateway.generation_routes import Generates
 from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.relay import NDJSON, Generation, Relay
-from tunesmith_gateway.upstream import Outgoing, Target
+from tunesmith_gateway.upstream import Outgoing, Target, native_error
 from tunesmith_shared.errors import BadRequest, NotFound, TunesmithError
 
 _DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
@@ -40,7 +40,7 @@ async def _ask(request: Request, services: Services, caller: Caller, generation:
 
 
 async def _as_answered(error: TunesmithError) -> TunesmithError:
-    return error
+    return native_error(error)
 
 
 @router.post("/generate")

@@ -18,7 +18,7 @@ from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.places import held
 from tunesmith_gateway.relay import NDJSON, error_event
 from tunesmith_gateway.sessions import checked_session_id
-from tunesmith_gateway.upstream import Outgoing, answered_error
+from tunesmith_gateway.upstream import Outgoing, answered_error, native_error
 from tunesmith_gateway.usage import count
 from tunesmith_shared.errors import BadRequest, TunesmithError, UpstreamFailed
 
@@ -37,7 +37,8 @@ async def answer_in_session(request: Request, services: Services, owner: str, mo
     held(request).enter_context(answer)
     if answer.status >= 400:
         content = await answer.read()
-        raise answered_error(route.name, answer.status, content, answer.headers.get("retry-after"))
+        refused = answered_error(route.name, answer.status, content, answer.headers.get("retry-after"))
+        raise native_error(refused)
     as_chat = request.url.path.endswith("/chat")
     if body.get("stream", True):
         lines = _lines(services, turn, answer, request.url.path)
