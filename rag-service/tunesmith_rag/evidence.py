@@ -2,7 +2,7 @@
 
 The coefficients are fitted on the tuning half of the project's question set by
 `python -m benchmarks.documents.quality.fit`, which prints this table anew; `benchmarks/documents/quality/README.md`
-says how well the rule tells questions that the documents answer from those that they do not, and what a threshold costs.
+says how well the rule tells questions that the documents answer from others, and what a threshold costs.
 """
 
 import math
