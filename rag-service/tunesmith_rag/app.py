@@ -50,7 +50,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
-        dense = await anyio.to_thread.run_sync(open_index, settings.chroma_url, settings.data_dir)
+        dense = await anyio.to_thread.run_sync(open_index, settings.chroma_url, settings.data_dir, settings.graph)
         index = Legs(dense, LexicalIndex(settings.data_dir / "lexical"))
         stack.push_async_callback(anyio.to_thread.run_sync, index.close)
         await _inspect(index, database)

@@ -120,7 +120,8 @@ class LexicalIndex:
         def read() -> SharedTerms:
             # Opening a file that is not there would make it, and a store without a file has no words.
             if not self._path(store_id).exists():
-                return SharedTerms([{} for _ in questions], [0.0 for _ in questions], [set() for _ in texts])
+                nothing = len(questions)
+                return SharedTerms([{}] * nothing, [0.0] * nothing, [False] * nothing, [set() for _ in texts])
             with self._open(store_id) as connection:
                 return shared_terms(connection, questions, texts)
 

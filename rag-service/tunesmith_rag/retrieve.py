@@ -93,7 +93,7 @@ class Retriever:
         terms = await self._index.lexical.compare(store_id, question.queries, [result.chunk.text for result in pool])
         judged = [replace(result, coverage=terms.coverage(place)) for place, result in enumerate(pool)]
         similarities, coverages = [one.score for one in judged], [one.coverage for one in judged]
-        return judged, weigh(similarities, coverages, max(terms.known), threshold) if threshold else None
+        return judged, weigh(similarities, coverages, terms, threshold) if threshold else None
 
     async def _staged(
         self, question: Question, pool: list[Result], vectors: dict[str, Matrix]
