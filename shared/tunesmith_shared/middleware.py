@@ -13,6 +13,9 @@ from tunesmith_shared.ids import new_id
 from tunesmith_shared.logs import fields, request_id
 
 REQUEST_ID_HEADER = "x-request-id"
+ANSWERING = "tunesmith.answering"
+"""In the scope of a request once its answer has begun: an error can no longer be one."""
+
 FIRST_PART = "tunesmith.first_part"
 """When the first part of a streamed answer was sent (time.perf_counter), in the scope of its request."""
 
@@ -51,6 +54,7 @@ class Observe:
             elif message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
                 awaited = any(value.startswith(_STREAMS) for _, value in headers)
+                scope[ANSWERING] = True
                 status = message["status"]
                 message["headers"] = [*headers, (_ID_HEADER, identifier.encode())]
             return send(message)  # no coroutine of its own: a stream has many parts
