@@ -83,24 +83,3 @@ def test_a_store_is_reindexed_with_another_model_and_never_mixed(rag: Rag, clien
     assert (shown["file_counts"]["completed"], shown["embedding_dimension"]) == (1, 384)
     (found,) = search(client, store, "When does the ferry leave?").json()["data"]
     assert found["file_id"] == file_id
-
-
-def test_a_deleted_document_that_waits_for_a_model_gives_its_place_to_the_next(
-    engine_platform: Platform, tmp_path: Path
-) -> None:
-    with rag_at(tmp_path, engine_platform, TUNESMITH_INGESTIONS="1") as rag, rag.client() as client:
-        waiting = client.post("/v1/vector_stores", json={"embedding_model": "nosuch"}).json()["id"]
-        file_id = rag.upload(FERRY, "ferry.pdf")
-        url = f"/v1/vector_stores/{waiting}/files"
-        client.post(url, json={"file_id": file_id}).raise_for_status()
-
-        def is_read() -> bool:
-            return bool(client.get(f"{url}/{file_id}").json()["progress"]["pages_done"] == 1)
-
-        wait_until(is_read, 60, "it is read and waits for its model")
-        other = client.post("/v1/vector_stores", json={}).json()["id"]
-        next_one = rag.upload(NOTES, "cats.md")
-        client.post(f"/v1/vector_stores/{other}/files", json={"file_id": next_one}).raise_for_status()
-        assert client.delete(f"{url}/{file_id}").status_code == 200
-        ended = client.get(f"/v1/vector_stores/{other}/files/{next_one}", params={"wait": 60}).json()
-        assert ended["status"] == "completed"

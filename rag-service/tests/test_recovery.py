@@ -25,7 +25,11 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def slow(engine_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rag]:
     """A service that embeds in small batches, so that there is a middle to be killed in; running after every test."""
-    slowly = {"TUNESMITH_EMBEDDER": "ollama", "TUNESMITH_EMBEDDING_BATCH": "1"}
+    slowly = {
+        "TUNESMITH_EMBEDDER": "ollama",
+        "TUNESMITH_EMBEDDING_BATCH": "1",
+        "TUNESMITH_EMBEDDING_PLACE_SECONDS": "900",
+    }
     with rag_at(tmp_path_factory.mktemp("slow"), engine_platform, **slowly) as rag:
         yield rag
 

@@ -220,6 +220,12 @@ class Documents:
         result = await self._session.execute(going_on.values(updated_at=now(), **values).returning(Document.id))
         return result.first() is not None
 
+    async def postpone(self, document_id: str, revision: int, facts: dict[str, Any]) -> bool:
+        """Leave a document in progress to its next revision, with these facts; say whether this one was going on."""
+        going_on = update(Document).where(Document.id == document_id, Document.status == "in_progress")
+        going_on = going_on.where(Document.revision == revision).values(revision=revision + 1, facts=facts)
+        return (await self._session.execute(going_on.returning(Document.id))).first() is not None
+
     async def remove(self, document_ids: Sequence[str]) -> None:
         """Remove documents."""
         await self._session.execute(delete(Document).where(Document.id.in_(document_ids)))

@@ -63,7 +63,7 @@ class Resources:
             settings.ocr_seconds_per_page,
             settings.ocr_max_pages,
         )
-        patience = settings.embedding_wait_seconds
+        patience = min(settings.embedding_place_seconds, settings.embedding_wait_seconds)
         return Tools(self.embedder, self.index, limits, settings.embedding_batch, patience, check_dimension)
 
     @property
