@@ -1,9 +1,11 @@
 """A damaged index is reported and rebuilt from the stored files with one command; a store can change its model."""
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +85,26 @@ def test_a_store_is_reindexed_with_another_model_and_never_mixed(rag: Rag, clien
     assert (shown["file_counts"]["completed"], shown["embedding_dimension"]) == (1, 384)
     (found,) = search(client, store, "When does the ferry leave?").json()["data"]
     assert found["file_id"] == file_id
+
+
+def test_vectors_of_another_model_under_the_same_name_are_reported_and_made_anew_on_request(
+    rag: Rag, client: httpx.Client, store: str
+) -> None:
+    file_id = add(rag, client, store, FERRY, "ferry.pdf")
+    url = f"/v1/vector_stores/{store}"
+    # As if the store had been filled when another model of the same dimension had the name.
+    other = ",".join(str((-1) ** number * 0.05) for number in range(64))
+    database = rag.platform.environment["TUNESMITH_DATABASE_URL"].rpartition("sqlite:///")[2]
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE vector_stores SET embedding_fingerprint = ? WHERE id = ?", (other, store))
+    refused = search(client, store, "When does the ferry leave?")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "embedding_model_changed")
+    assert "made by another model" in refused.json()["error"]["message"]
+    notes = rag.upload(NOTES, "cats.md")
+    client.post(f"{url}/files", json={"file_id": notes}).raise_for_status()
+    ended = client.get(f"{url}/files/{notes}", params={"wait": 60}).json()
+    assert ended["status"] == "failed"
+    assert "made by another model" in ended["last_error"]["message"]
+    client.post(f"{url}/reindex", json={}).raise_for_status()
+    wait_until(lambda: client.get(url).json()["file_counts"]["completed"] == 2, 60, "both documents are in")
+    assert search(client, store, "When does the ferry leave?").json()["data"][0]["file_id"] == file_id

@@ -16,6 +16,7 @@ from dbos import DBOS, error
 from tunesmith_rag import runtime
 from tunesmith_rag.embed import ModelAway
 from tunesmith_rag.fill import Fill, Order
+from tunesmith_rag.fingerprint import alike
 from tunesmith_rag.index import facts_of
 from tunesmith_rag.pages import DocumentRefused
 from tunesmith_rag.publish import MODEL_AWAY, clean_up, fail, in_progress, postpone, progress, publish
@@ -117,7 +118,9 @@ async def _fill(document: Document, store: VectorStore) -> None:
     )
 
     async def check_dimension(dimension: int) -> None:
-        await _check_dimension(store, dimension)
+        await _check_model(store, dimension)
+
+    shared.fingerprints.forget(store.embedding_model)  # it may be another one since the last document
 
     async def report(**values: object) -> None:
         await progress(document.id, document.revision, **values)
@@ -132,18 +135,22 @@ async def _until_unwanted(document_id: str, revision: int) -> None:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _check_dimension(store: VectorStore, dimension: int) -> None:
-    async with runtime.resources().database.session() as session:
+async def _check_model(store: VectorStore, dimension: int) -> None:
+    """Raise when what embeds now is not what made the store's vectors so far."""
+    shared = runtime.resources()
+    fingerprint = await shared.fingerprints.of(store.embedding_model, shared.settings.embedding_place_seconds)
+    async with shared.database.session() as session:
         recorded = await Stores(session).settle_dimension(store.id, dimension)
+        same = alike(await Stores(session).settle_fingerprint(store.id, fingerprint), fingerprint)
         current = await session.get(VectorStore, store.id)
     if current is not None and current.embedding_model != store.embedding_model:
         raise UpstreamFailed(
             f"The vector store was changed to {current.embedding_model} while the document was being embedded with "
             f"{store.embedding_model}. Add the document again."
         )
-    if recorded != dimension:
+    if recorded != dimension or not same:
         raise UpstreamFailed(
-            f"The vector store holds vectors of {recorded} numbers and {store.embedding_model} now makes "
-            f"{dimension}: another model has taken its name. Load the former model again, or create a new vector store "
-            "and add the files to it."
+            f"The vectors of this vector store were made by another model than the one that is called "
+            f"{store.embedding_model} now ({recorded} and {dimension} numbers). Load the former model again and add "
+            f"the file, or embed the documents anew: POST /v1/vector_stores/{store.id}/reindex."
         )

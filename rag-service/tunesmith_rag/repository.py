@@ -69,9 +69,17 @@ class Stores:
         recorded = await self._session.scalar(select(VectorStore.embedding_dimension).where(VectorStore.id == store_id))
         return recorded if recorded is not None else dimension
 
+    async def settle_fingerprint(self, store_id: str, fingerprint: str) -> str:
+        """Record what made a store's vectors if nothing is recorded yet; return what is."""
+        unset = update(VectorStore).where(VectorStore.id == store_id, VectorStore.embedding_fingerprint.is_(None))
+        await self._session.execute(unset.values(embedding_fingerprint=fingerprint))
+        query = select(VectorStore.embedding_fingerprint).where(VectorStore.id == store_id)
+        return (await self._session.scalar(query)) or fingerprint
+
     async def use_model(self, store_id: str | None, model: str | None) -> None:
         """Have a store, or all, filled by `model` from now on (None: the one it has), in whatever dimension."""
-        changed = update(VectorStore).values(embedding_dimension=None, **({"embedding_model": model} if model else {}))
+        unknown = {"embedding_dimension": None, "embedding_fingerprint": None}
+        changed = update(VectorStore).values(**unknown, **({"embedding_model": model} if model else {}))
         await self._session.execute(changed if store_id is None else changed.where(VectorStore.id == store_id))
 
     async def remove(self, store_id: str) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tunesmith_rag.embed import Embedder
 from tunesmith_rag.fill import Tools
+from tunesmith_rag.fingerprint import Fingerprints
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.parse import ParseLimits
 from tunesmith_rag.settings import RagSettings
@@ -43,6 +44,7 @@ class Resources:
     files: FileStore
     index: Legs
     embedder: Embedder
+    fingerprints: Fingerprints
     endings: Endings = field(default_factory=Endings)
 
     def work_folder(self, document_id: str) -> WorkFolder:
