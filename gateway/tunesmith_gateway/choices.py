@@ -10,7 +10,6 @@ from contextlib import aclosing
 from typing import Any, TypeVar
 
 import orjson
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -41,7 +40,7 @@ class Choices(Response):
             response = StreamingResponse(self._streamed(), media_type="text/event-stream")
         else:
             work = several(self._route, self._path, self._owner, self._body, len(self._bodies))
-            response = JSONResponse(await while_connected(Request(scope, receive), work))
+            response = JSONResponse(await while_connected(receive, work))
         await response(scope, receive, send)
 
     async def _streamed(self) -> AsyncIterator[bytes]:

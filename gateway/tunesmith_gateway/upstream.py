@@ -24,12 +24,18 @@ Json = dict[str, Any]
 OWNER_HEADER = "x-tunesmith-owner"
 _JSON = "application/json"
 
+
+class ServerFailed(errors.UpstreamFailed):
+    """The service says itself that it failed (500)."""
+
+
 _BY_STATUS: dict[int, type[errors.TunesmithError]] = {
     400: errors.BadRequest,
     404: errors.NotFound,
     409: errors.Conflict,
     413: errors.TooLarge,
     429: errors.TooManyRequests,
+    500: ServerFailed,
     501: errors.Unsupported,
     503: errors.Unavailable,
     504: errors.UpstreamTimeout,
@@ -171,3 +177,8 @@ def answered_error(name: str, status: int, content: bytes, retry_after: str | No
         message = str(shown.get("message") or f"The {name} answered with status {status}.")
         return kind(message, param=shown.get("param"), code=shown.get("code"), retry_after=wait)
     return kind(str(shown), retry_after=wait)
+
+
+def native_error(error: errors.TunesmithError) -> errors.TunesmithError:
+    """Return what Ollama's clients are told: the server's own 500 stays one, which is how it refuses a wrong option."""
+    return errors.TunesmithError(error.message) if isinstance(error, ServerFailed) else error

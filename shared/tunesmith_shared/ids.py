@@ -5,16 +5,12 @@ import threading
 import time
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_PAIRS = [one + other for one in _ALPHABET for other in _ALPHABET]
+"""What ten bits are written as."""
+
+_SHIFTS = range(110, -1, -10)
 _lock = threading.Lock()
 _last = 0
-
-
-def _base32(number: int, length: int) -> str:
-    digits = []
-    for _ in range(length):
-        number, index = divmod(number, 32)
-        digits.append(_ALPHABET[index])
-    return "".join(reversed(digits))
 
 
 def new_id(prefix: str) -> str:
@@ -26,4 +22,5 @@ def new_id(prefix: str) -> str:
     with _lock:
         _last = max(_last + 1, time.time_ns() // 1_000)
         moment = _last
-    return f"{prefix}-{_base32(moment, 11)}{_base32(secrets.randbits(65), 13)}"
+    number = moment << 65 | secrets.randbits(65)
+    return f"{prefix}-{''.join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])}"

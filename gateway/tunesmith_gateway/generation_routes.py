@@ -1,0 +1,78 @@
+"""The routes that generate, and the short way to them: past the framework's router, found in a table.
+
+A framework that looks for a route among all, and then for what its handler wants filled in, takes more of the processor
+than everything that the gateway itself does for a relayed answer. What these handlers want is always the same, so they
+get it here. They stand in the framework's routers all the same, which describe them.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
+
+from tunesmith_gateway.dependencies import Services
+from tunesmith_gateway.keys import Caller
+from tunesmith_gateway.places import Place
+
+Handler = Callable[[Request, Services, Caller], Awaitable[Response]]
+
+
+class Generates:
+    """The decorator of a handler that generates: called when its request has a place, kept until the answer is sent."""
+
+    def __init__(self, handler: Handler) -> None:
+        self._handler = handler
+        self.__name__, self.__doc__ = handler.__name__, handler.__doc__
+
+    async def __call__(self, _request: Request) -> Response:
+        """Return the answer as the framework wants one, with everything still to be done when it is sent."""
+        return _Sent(self)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request. Raises what the handler raises, and `TunesmithError` for one that has no place."""
+        request = Request(scope, receive)
+        async with Place(request) as caller:
+            response = await self._handler(request, scope["app"].state.services, caller)
+            await response(scope, receive, send)
+
+
+class _Sent(Response):
+    def __init__(self, endpoint: Generates) -> None:
+        super().__init__()
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._endpoint.serve(scope, receive, send)
+
+
+class GenerationRoutes:
+    """The middleware that serves the generating routes among those of `routers`, their errors shown by `handlers`.
+
+    Everything else goes on to the framework.
+    """
+
+    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter], handlers: Mapping[Any, ExceptionHandler]) -> None:
+        self.app = app
+        routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+        self._routes = {route.path: route for route in routes if isinstance(route.endpoint, Generates)}
+        # What nobody expected is shown further outside, as it is for every route.
+        expected = {kind: handler for kind, handler in handlers.items() if kind is not Exception}
+        self._serve = ExceptionMiddleware(_served, expected)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one scope."""
+        route = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if route is None:
+            await self.app(scope, receive, send)
+            return
+        scope["route"] = route
+        await self._serve(scope, receive, send)
+
+
+async def _served(scope: Scope, receive: Receive, send: Send) -> None:
+    await scope["route"].endpoint.serve(scope, receive, send)
