@@ -46,6 +46,14 @@ async def test_coverage_weighs_rare_terms_most_and_leaves_function_words_out(tmp
     index.close()
 
 
+async def test_a_word_with_the_stem_of_a_function_word_is_a_term_like_others(tmp_path: Path) -> None:
+    index = LexicalIndex(tmp_path)
+    await index.add("vs-1", [Chunk("doc-1", 0, 1, "Two herrings."), Chunk("doc-1", 1, 1, "The cat saw her.")], {})
+    terms = await index.compare("vs-1", ["What about herrings?"], ["Two herrings.", "The cat."])
+    assert (terms.coverage(0), terms.coverage(1)) == (1.0, 0.0)
+    index.close()
+
+
 async def test_a_code_that_stands_nowhere_in_the_store_is_told_from_one_that_does(tmp_path: Path) -> None:
     index = LexicalIndex(tmp_path)
     await index.add("vs-1", [Chunk("doc-1", 0, 1, "F05: outdoor sensor broken. Part 88-1203.")], {})

@@ -14,6 +14,7 @@ from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder
 from tunesmith_rag.embed_choice import ChosenEmbedder
 from tunesmith_rag.embed_onnx import OnnxEmbedder
+from tunesmith_rag.fingerprint import Fingerprints
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.repository import Documents
@@ -58,7 +59,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(embedder.close)
         rewriter = Rewriter(settings.ollama_host, settings.rewrite_count, settings.rewrite_seconds)
         stack.push_async_callback(rewriter.close)
-        resources = Resources(settings, database, FileStore(settings.files_path), index, embedder)
+        resources = Resources(
+            settings, database, FileStore(settings.files_path), index, embedder, Fingerprints(embedder)
+        )
         reranker = _reranker(settings)
         stack.push_async_callback(reranker.close)
         wording = Wording(

@@ -42,6 +42,11 @@ class RagSettings(ServiceSettings):
         ge=0,
         description="How long an ingestion waits for an embedding model that is still being prepared.",
     )
+    embedding_place_seconds: float = Field(
+        default=10,
+        ge=0,
+        description="How long it keeps its place among the ingestions while it waits; then others go on.",
+    )
     query_wait_seconds: float = Field(default=20, gt=0, description="How long a search waits for the embedding model.")
 
     rewrite_model: str = Field(default="smollm2:135m", description="The chat model that writes versions of a question.")
