@@ -1,7 +1,8 @@
 """A backend that speaks Ollama's API: the engine, or Ollama itself.
 
 Requests pass as they are, but for what Ollama's `/v1` would get wrong: it ignores `max_completion_tokens` and puts 1.0
-in place of the model's own temperature, so both are written out where a request needs them.
+in place of the model's own temperature, so both are written out where a request needs them. And it cuts a prompt that is
+longer than the context: the engine refuses one when it is told to, an Ollama is asked beforehand where that can happen.
 """
 
 import time
@@ -10,10 +11,12 @@ from dataclasses import replace
 import aiohttp
 
 from tunesmith_gateway.answers import Answer
+from tunesmith_gateway.backends.ollama_prompts import CUTTING, at_most, native_question
 from tunesmith_gateway.backends.protocol import Condition, Json, Offer
 from tunesmith_gateway.model_names import canonical
 from tunesmith_gateway.settings import BackendRow
 from tunesmith_gateway.upstream import Outgoing, Timeouts, Upstream
+from tunesmith_gateway.usage import spending
 from tunesmith_shared.errors import NotFound
 
 _GENERATIONS = ("/v1/chat/completions", "/v1/completions")
@@ -34,6 +37,7 @@ class OllamaBackend:
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._upstream = Upstream(row.title, row.url, session, headers, timeouts)
         self._sampling: dict[str, tuple[float, Json]] = {}
+        self._refuses = (0.0, False)
 
     @property
     def tries_choices(self) -> bool:
@@ -47,6 +51,8 @@ class OllamaBackend:
             wanted = self._renamed(body)
             if request.path in _GENERATIONS:
                 wanted = completed(wanted, await self._own_sampling(str(wanted.get("model"))))
+            if request.path in CUTTING and not wanted.get("truncate"):
+                wanted = await self._whole(request, wanted)
             if wanted != body:
                 request = replace(request, content=None, body=wanted)
         return await self._upstream.send(request)
@@ -68,6 +74,27 @@ class OllamaBackend:
     async def check(self) -> None:
         """Raise when the server does not tell its version."""
         await self._upstream.check("/api/version")
+
+    async def _whole(self, request: Outgoing, body: Json) -> Json:
+        """Return `body`, not to be cut. Raises `BadRequest` when a server that would cut it says that it is too long."""
+        if not await self._refuses_long_prompts():
+            context = await self.context(str(body.get("model")))
+            if context is None or at_most(body) > context:
+                paused = spending.set(None)  # the request itself pays for these tokens
+                try:
+                    await self._upstream.call_for(native_question(request.path, request.owner, body))
+                finally:
+                    spending.reset(paused)
+        return {**body, "truncate": False}
+
+    async def _refuses_long_prompts(self) -> bool:
+        """Return whether the server knows `truncate` on its `/v1`, too, as the engine says that it does."""
+        until, known = self._refuses
+        if until < time.monotonic():
+            told = await self._upstream.call("GET", "/api/version", owner="")
+            known = "truncate" in told.get("extensions", ())
+            self._refuses = (time.monotonic() + _KEPT_SECONDS, known)
+        return known
 
     def _renamed(self, body: Json) -> Json:
         own = self.row.renames.get(str(body.get("model")))
