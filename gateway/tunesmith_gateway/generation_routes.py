@@ -10,16 +10,17 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
-from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tunesmith_gateway.dependencies import Services
 from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.places import Place
+from tunesmith_shared.middleware import ANSWERING
 
 Handler = Callable[[Request, Services, Caller], Awaitable[Response]]
+ErrorHandler = Callable[[Request, Exception], Awaitable[Response]]
 
 
 class Generates:
@@ -56,23 +57,27 @@ class GenerationRoutes:
     Everything else goes on to the framework.
     """
 
-    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter], handlers: Mapping[Any, ExceptionHandler]) -> None:
+    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter], handlers: Mapping[Any, Any]) -> None:
         self.app = app
         routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-        self._routes = {route.path: route for route in routes if isinstance(route.endpoint, Generates)}
+        self._routes = {each.path: (each, each.endpoint) for each in routes if isinstance(each.endpoint, Generates)}
         # What nobody expected is shown further outside, as it is for every route.
-        expected = {kind: handler for kind, handler in handlers.items() if kind is not Exception}
-        self._serve = ExceptionMiddleware(_served, expected)
+        self._handlers: dict[Any, ErrorHandler] = {
+            kind: show for kind, show in handlers.items() if kind is not Exception
+        }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one scope."""
-        route = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if route is None:
+        found = self._routes.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if found is None:
             await self.app(scope, receive, send)
             return
-        scope["route"] = route
-        await self._serve(scope, receive, send)
-
-
-async def _served(scope: Scope, receive: Receive, send: Send) -> None:
-    await scope["route"].endpoint.serve(scope, receive, send)
+        scope["route"], endpoint = found
+        try:
+            await endpoint.serve(scope, receive, send)
+        except Exception as error:
+            show = next((self._handlers[kind] for kind in type(error).__mro__ if kind in self._handlers), None)
+            if show is None or ANSWERING in scope:
+                raise
+            response = await show(Request(scope, receive), error)
+            await response(scope, receive, send)

@@ -13,6 +13,9 @@ from tunesmith_shared.ids import new_id
 from tunesmith_shared.logs import fields, request_id
 
 REQUEST_ID_HEADER = "x-request-id"
+ANSWERING = "tunesmith.answering"
+"""In the scope of a request once its answer has begun: an error can no longer be one."""
+
 FIRST_PART = "tunesmith.first_part"
 """When the first part of a streamed answer was sent (time.perf_counter), in the scope of its request."""
 
@@ -20,6 +23,7 @@ _logger = logging.getLogger("tunesmith.access")
 _requests = Counter("tunesmith_requests", "Requests answered.", ["method", "route", "status"])
 _seconds = Histogram("tunesmith_request_seconds", "Time from a request to the end of its answer.", ["method", "route"])
 _STREAMS = (b"text/event-stream", b"application/x-ndjson")
+_ID_HEADER = REQUEST_ID_HEADER.encode()
 _POLLED = ("/health", "/metrics", "/api/version")
 _LEFT = 499
 """What nginx says of an application that ends without an answer: there is nobody left to give one to."""
@@ -38,7 +42,7 @@ class Observe:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        shown = next((value for name, value in scope["headers"] if name == REQUEST_ID_HEADER.encode()), b"")
+        shown = next((value for name, value in scope["headers"] if name == _ID_HEADER), b"")
         identifier = shown.decode() if _CLIENT_ID.fullmatch(shown) else new_id("req")
         request_id.set(identifier)
         status, started, awaited = _LEFT, time.perf_counter(), False
@@ -50,8 +54,9 @@ class Observe:
             elif message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
                 awaited = any(value.startswith(_STREAMS) for _, value in headers)
+                scope[ANSWERING] = True
                 status = message["status"]
-                message["headers"] = [*headers, (REQUEST_ID_HEADER.encode(), identifier.encode())]
+                message["headers"] = [*headers, (_ID_HEADER, identifier.encode())]
             return send(message)  # no coroutine of its own: a stream has many parts
 
         try:
