@@ -62,7 +62,8 @@ class ScriptedOllama:
             self.running -= 1
         if self.status != 200:
             return web.json_response({"error": {"message": "scripted"}}, status=self.status)
-        return web.json_response(self._shape(request.path, body))
+        shape = self._shape(request.path, body)
+        return _streamed(shape) if body.get("stream") and "choices" in shape else web.json_response(shape)
 
     def _shape(self, path: str, body: Json) -> Json:
         usage = {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}
@@ -80,6 +81,20 @@ class ScriptedOllama:
         usage |= {"completion_tokens": 3 * count, "total_tokens": 10 + 3 * count}
         head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"]}
         return {**head, "choices": choices, "usage": usage}
+
+
+def _streamed(answer: Json) -> web.Response:
+    """The same as a stream: a chunk a choice, then the tokens."""
+    head = {**answer, "object": "chat.completion.chunk"}
+    chunks = [
+        {**head, "choices": [{"index": choice["index"], "delta": choice["message"], "finish_reason": "stop"}]}
+        for choice in answer["choices"]
+    ]
+    for chunk in chunks:
+        chunk.pop("usage")
+    parts = [*chunks, {**head, "choices": []}]
+    content = b"".join(b"data: " + orjson.dumps(part) + b"\n\n" for part in parts) + b"data: [DONE]\n\n"
+    return web.Response(body=content, content_type="text/event-stream")
 
 
 @asynccontextmanager

@@ -26,12 +26,18 @@ OWNER_HEADER = "x-tunesmith-owner"
 _JSON = "application/json"
 _TOO_LONG = re.compile("context holds|context length|exceeds the (available )?context")
 
+
+class ServerFailed(errors.UpstreamFailed):
+    """The service says itself that it failed (500)."""
+
+
 _BY_STATUS: dict[int, type[errors.TunesmithError]] = {
     400: errors.BadRequest,
     404: errors.NotFound,
     409: errors.Conflict,
     413: errors.TooLarge,
     429: errors.TooManyRequests,
+    500: ServerFailed,
     501: errors.Unsupported,
     503: errors.Unavailable,
     504: errors.UpstreamTimeout,
@@ -178,3 +184,8 @@ def answered_error(name: str, status: int, content: bytes, retry_after: str | No
         return kind(message, param=shown.get("param"), code=shown.get("code"), retry_after=wait)
     too_long = kind is errors.BadRequest and _TOO_LONG.search(str(shown)) is not None
     return kind(str(shown), code="context_length_exceeded" if too_long else None, retry_after=wait)
+
+
+def native_error(error: errors.TunesmithError) -> errors.TunesmithError:
+    """Return what Ollama's clients are told: the server's own 500 stays one, which is how it refuses a wrong option."""
+    return errors.TunesmithError(error.message) if isinstance(error, ServerFailed) else error
