@@ -1,8 +1,8 @@
 """Whether an Ollama takes a prompt whole.
 
-Its `/v1` cuts a prompt that is longer than the context without a word; its own routes refuse it when they are told to. So
-they are asked first, with one token to generate, where a prompt could be too long. What they read stays in the server's
-prompt cache, where the request that follows finds it.
+Its `/v1` cuts a prompt that is longer than the context without a word; its own routes refuse it when they are told to.
+So they are asked first, with one token to generate, where a prompt could be too long. What they read stays in the
+server's prompt cache, where the request that follows finds it.
 """
 
 from typing import Any
