@@ -69,6 +69,10 @@ def test_a_killed_ingestion_goes_on_seen_whole_or_not_at_all_and_once_though_its
         client.post(url, json={"file_id": new})
         wait_until(lambda: show(client, store, new)["progress"]["chunks_done"] >= 3, 300, "three chunks embedded")
         assert found(client, store) == {old}
+        page = client.post(f"/v1/vector_stores/{store}/search", json={"query": "lighthouse"}).json()
+        assert page["notes"] == [
+            "1 document of this vector store is still being added, or embedded anew, and was not searched."
+        ]
     service.kill()
     service.start()
     with slow.client() as client:

@@ -13,7 +13,7 @@ class Graph:
     """
 
     links: int = 32
-    build: int = 200
+    build: int = 100
     search: int = 200
 
     @property

@@ -163,12 +163,12 @@ class Documents:
         values = {"status": "in_progress", "revision": Document.revision + 1, "updated_at": now(), **start}
         return len((await self._session.execute(again.values(values).returning(Document.id))).all())
 
-    async def hidden(self, store_id: str) -> set[str]:
-        """Return the ids of documents that may have chunks in the index and must not be seen."""
-        query = select(Document.id).where(
+    async def hidden(self, store_id: str) -> dict[str, str]:
+        """Return the documents that may have chunks in the index and must not be seen: their statuses by id."""
+        query = select(Document.id, Document.status).where(
             Document.vector_store_id == store_id, Document.status.in_(("in_progress", "superseded", "deleting"))
         )
-        return set(await self._session.scalars(query))
+        return dict((await self._session.execute(query)).all())
 
     async def completed(self, document_ids: set[str]) -> dict[str, Document]:
         """Return those of the documents that may be seen."""

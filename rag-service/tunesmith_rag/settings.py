@@ -21,7 +21,7 @@ class RagSettings(ServiceSettings):
         default=32, ge=2, le=512, description="Links of a vector in the index of a new vector store (HNSW's M)."
     )
     index_build: int = Field(
-        default=200, ge=8, le=4096, description="Candidates for these links while it is built (efConstruction)."
+        default=100, ge=8, le=4096, description="Candidates for these links while it is built (efConstruction)."
     )
     index_search: int = Field(default=200, ge=8, le=4096, description="Candidates while it is searched (efSearch).")
 
