@@ -52,16 +52,8 @@ def workspace(tmp_path: Path, tiny_cache: dict[str, str], tiny_gguf: Path) -> Wo
     return workspace
 
 
-@pytest.mark.parametrize(("quantization", "measured"), [("none", 2), ("nf4", 4)])
-async def test_the_finished_files_are_measured_like_base_and_adapter(
-    workspace: Workspace, database_url: str, quantization: str, measured: int
-) -> None:
-    write_json(workspace.training, {"quantization": quantization, "number_format": "float32"})
-    if quantization != "none":  # what was measured on a quantised base does not count
-        for name in (BASE, ADAPTER):
-            write_json(workspace.trained_figures(name), {"figures": []})
-        base = json.loads(workspace.plan.read_text())["base_folder"]
-        workspace.adapter.symlink_to(base)  # a model whose weights were all learnt, and are as they were
+async def _measured(workspace: Workspace, database_url: str) -> tuple[dict[str, Any], list[str]]:
+    """Measure as the verification does; give the losses, and the names of what a child process measured for it."""
     database = Database(database_url)
     job = Job(
         id="ftjob-1", owner="a", model="m", model_name="m:latest", status="running", training_file="file-1", seed=1,
@@ -69,13 +61,34 @@ async def test_the_finished_files_are_measured_like_base_and_adapter(
     )  # fmt: skip
     await JobRepository(database).add(job)
     pipeline = SimpleNamespace(
-        workspace=lambda _job: workspace, events=EventRepository(database), training_limits=Limits(None, 300)
+        workspace=lambda _job: workspace, events=EventRepository(database), training_limits=Limits(None, 600)
     )
     losses = await measure(cast("Pipeline", pipeline), job)
     await database.close()
-    assert list(losses) == ["base", "adapter", "merged", "F16"]
-    assert len(json.loads(workspace.proof.read_text())["subjects"]) == measured
+    assert json.loads(workspace.losses.read_text()) == losses
+    return losses, [subject["name"] for subject in json.loads(workspace.proof.read_text())["subjects"]]
+
+
+async def test_the_merged_file_is_measured_like_base_and_adapter_in_training(
+    workspace: Workspace, database_url: str
+) -> None:
+    write_json(workspace.training, {"quantization": "none", "number_format": "float32"})
+    losses, measured = await _measured(workspace, database_url)
+    assert (list(losses), measured) == (["base", "adapter", "merged", "F16"], ["merged", "F16"])
     for found in losses.values():
         assert found["loss"] == pytest.approx(losses["base"]["loss"], rel=1e-5)
         assert found["tokens"] == losses["base"]["tokens"] > 0
-    assert json.loads(workspace.losses.read_text()) == losses
+
+
+async def test_what_was_measured_on_a_quantised_base_is_measured_again(workspace: Workspace, database_url: str) -> None:
+    write_json(workspace.training, {"quantization": "nf4", "number_format": "float32"})
+    plan = json.loads(workspace.plan.read_text())
+    write_json(workspace.plan, {**plan, "hyperparameters": {"gguf_type": None, "merge": False, "beta": None}})
+    expected = json.loads(workspace.trained_figures(BASE).read_text())["figures"]
+    for name in (BASE, ADAPTER):
+        write_json(workspace.trained_figures(name), {"figures": []})
+    workspace.adapter.symlink_to(plan["base_folder"])  # a model whose weights were all learnt, and are as they were
+    losses, measured = await _measured(workspace, database_url)
+    assert (list(losses), measured) == (["base", "adapter"], ["base", "adapter"])
+    loss = -sum(log for log, *_ in expected) / sum(tokens for *_, tokens in expected)
+    assert losses["base"]["loss"] == losses["adapter"]["loss"] == pytest.approx(loss, rel=1e-5)

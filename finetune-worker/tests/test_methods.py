@@ -187,7 +187,8 @@ def test_tensorboards_files_have_what_is_reported(
     assert losses == pytest.approx(reported)
 
 
-def test_packed_rows_have_the_loss_that_they_have_alone(train: Train) -> None:
+def test_packed_rows_have_the_loss_that_they_have_alone(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device, "_has_fast_bfloat16", lambda: False)  # whose rounding is larger than what is looked for
     asked = {"n_epochs": 1, "learning_rate": 1e-9, "max_length": 512, "scheduler": "linear"}
     _, alone = train(batch_size=12, **asked)
     _, packed = train(packing=True, **asked)
