@@ -16,6 +16,7 @@ import numpy as np
 
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.index import Chunk, ChunkIndex, Matrix
+from tunesmith_rag.neighbours import USUAL, Graph
 
 STORE, DIMENSION, CENTRES, SPREAD = "vs-benchmark", 384, 2000, 0.6
 BATCH, QUERIES, NEAREST, VERSIONS = 5000, 100, 10, 4
@@ -39,27 +40,32 @@ async def fill(index: ChunkIndex, vectors: Matrix) -> float:
     return time.perf_counter() - started
 
 
-async def ask(index: ChunkIndex, questions: Matrix, together: int) -> tuple[float, list[set[int]]]:
-    """Ask `together` questions in a call; return the median milliseconds for VERSIONS questions, and what was found."""
-    times, found = [], []
+async def ask(index: ChunkIndex, questions: Matrix) -> tuple[float, float, list[set[int]]]:
+    """Ask VERSIONS questions one by one, then in one call, again and again, so that both meet the same load; return the
+    median milliseconds of both, and what was found.
+    """
+    apart, together, found = [], [], []
     for start in range(0, len(questions), VERSIONS):
+        versions = questions[start : start + VERSIONS]
         began = time.perf_counter()
-        for first in range(start, start + VERSIONS, together):
-            hits = await index.search(STORE, questions[first : first + together], NEAREST, None)
-            found += [{hit.chunk.index for hit in row} for row in hits]
-        times.append(time.perf_counter() - began)
-    return statistics.median(times) * 1000, found
+        for version in versions:
+            await index.search(STORE, version[None], NEAREST, None)
+        middle = time.perf_counter()
+        hits = await index.search(STORE, versions, NEAREST, None)
+        together.append(time.perf_counter() - middle)
+        apart.append(middle - began)
+        found += [{hit.chunk.index for hit in row} for row in hits]
+    return statistics.median(apart) * 1000, statistics.median(together) * 1000, found
 
 
-async def measure(count: int) -> None:
+async def measure(count: int, graph: Graph) -> None:
     """Print the line of one size."""
     vectors, questions = draw(count, 1), draw(QUERIES, 2)
     with tempfile.TemporaryDirectory() as name:
-        index = open_index("", Path(name))
+        index = open_index("", Path(name), graph)
         seconds = await fill(index, vectors)
-        await ask(index, questions[:VERSIONS], VERSIONS)
-        apart, found = await ask(index, questions, 1)
-        together, _ = await ask(index, questions, VERSIONS)
+        await ask(index, questions[:VERSIONS])
+        apart, together, found = await ask(index, questions)
         index.close()
     best = np.argsort(-(questions @ vectors.T), axis=1)[:, :NEAREST]
     recall = statistics.mean(len(set(row.tolist()) & hits) / NEAREST for row, hits in zip(best, found, strict=True))
@@ -74,9 +80,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure every size that the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, nargs="+", default=[1000, 10_000, 100_000])
+    parser.add_argument("--graph", type=int, nargs=3, metavar=("M", "BUILD", "SEARCH"), help="other than the default")
+    given = parser.parse_args(arguments)
     print(f"{'chunks':>8}{'added':>12}{'one query':>14}{'4 apart':>12}{'together':>12}{'ratio':>8}{'recall@10':>11}")
-    for count in parser.parse_args(arguments).chunks:
-        asyncio.run(measure(count))
+    for count in given.chunks:
+        asyncio.run(measure(count, Graph(*given.graph) if given.graph else USUAL))
 
 
 if __name__ == "__main__":

@@ -62,7 +62,12 @@ class ScriptedOllama:
             self.running -= 1
         if self.status != 200:
             return web.json_response({"error": {"message": "scripted"}}, status=self.status)
-        return web.json_response(self._shape(request.path, body))
+        shape = self._shape(request.path, body)
+        return _streamed(shape) if body.get("stream") and "choices" in shape else web.json_response(shape)
+
+    async def version(self, _request: web.Request) -> web.Response:
+        """Say that nothing is cut that is not to be cut, as the engine does."""
+        return web.json_response({"version": "0.0.0", "extensions": ["truncate"]})
 
     def _shape(self, path: str, body: Json) -> Json:
         usage = {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}
@@ -82,6 +87,20 @@ class ScriptedOllama:
         return {**head, "choices": choices, "usage": usage}
 
 
+def _streamed(answer: Json) -> web.Response:
+    """The same as a stream: a chunk a choice, then the tokens."""
+    head = {**answer, "object": "chat.completion.chunk"}
+    chunks = [
+        {**head, "choices": [{"index": choice["index"], "delta": choice["message"], "finish_reason": "stop"}]}
+        for choice in answer["choices"]
+    ]
+    for chunk in chunks:
+        chunk.pop("usage")
+    parts = [*chunks, {**head, "choices": []}]
+    content = b"".join(b"data: " + orjson.dumps(part) + b"\n\n" for part in parts) + b"data: [DONE]\n\n"
+    return web.Response(body=content, content_type="text/event-stream")
+
+
 @asynccontextmanager
 async def scripted_ollama() -> AsyncIterator[ScriptedOllama]:
     """Give a running one whose answers come at once until the test closes `open`."""
@@ -90,6 +109,7 @@ async def scripted_ollama() -> AsyncIterator[ScriptedOllama]:
     app = web.Application()
     app.router.add_get("/api/tags", server.tags)
     app.router.add_get("/api/ps", server.loaded)
+    app.router.add_get("/api/version", server.version)
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/api/chat"):
         app.router.add_post(path, server.answer)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)

@@ -70,6 +70,17 @@ def test_a_file_name_that_is_a_path_is_refused(client: httpx.Client, name: str) 
     assert answer.json()["error"]["param"] == "file"
 
 
+@pytest.mark.parametrize("session", [{}, {"session_id": "refused"}])
+def test_what_the_model_server_refuses_is_told_with_its_own_status(
+    platform: Platform, client: httpx.Client, session: dict[str, str]
+) -> None:
+    asked = {"model": MODEL, "messages": [{"role": "user", "content": "x"}], "options": {"temperature": "hot"}}
+    direct = httpx.post(f"{platform.services['engine'].url}/api/chat", json=asked)
+    through = client.post("/api/chat", json={**asked, **session})
+    assert (through.status_code, through.json()) == (direct.status_code, direct.json())
+    assert through.status_code == 500
+
+
 def test_the_ollama_client_works_unchanged(platform: Platform) -> None:
     with ollama.Client(host=platform.url, headers={"authorization": f"Bearer {platform.key}"}) as client:
         _use_ollama(client)

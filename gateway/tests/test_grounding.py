@@ -53,7 +53,7 @@ def test_an_answer_cites_the_page_with_words_that_stand_on_it(documents: httpx.C
     cited = answer["citations"][0]
     assert (cited["filename"], cited["page"]) == ("ferry.pdf", 2)
     assert cited["quote"] in FERRY
-    assert answer["retrieval"]["evidence"] > 0.14
+    assert answer["retrieval"]["evidence"] > 0.17
     assert (answer["retrieval"]["refused"], answer["retrieval"]["omitted_excerpts"]) == (False, 0)
 
 
@@ -121,6 +121,21 @@ def test_excerpts_that_do_not_fit_the_context_give_way_from_the_worst_upwards(do
     assert (left + omitted, omitted > 0, left > 0) == (6, True, True)
     assert "did not fit" in answer["retrieval"]["notes"][-1]
     assert answer["usage"]["prompt_tokens"] <= 512
+
+
+def test_a_question_that_leans_on_the_one_before_is_searched_together_with_it(documents: httpx.Client) -> None:
+    leaning = "And that one?"
+    assert ask(documents, leaning, "ferry.pdf")["retrieval"]["refused"] is True
+    session = {"session_id": "leaning"}
+    ask(documents, "When does the ferry Maren leave Borkum harbour?", "ferry.pdf", **session)
+    assert ask(documents, leaning, "ferry.pdf", **session)["retrieval"]["refused"] is False
+    said = [
+        {"role": "user", "content": "What does a ticket for a bicycle cost?"},
+        {"role": "assistant", "content": "4"},
+    ]
+    body = {"model": MODEL, "messages": [*said, {"role": "user", "content": leaning}], "documents": ["ferry.pdf"]}
+    answer = documents.post("/v1/chat/completions", json={**body, "max_tokens": 20}).raise_for_status().json()
+    assert answer["tunesmith"]["retrieval"]["refused"] is False
 
 
 def test_instructions_in_a_document_stay_a_quotation(documents: httpx.Client) -> None:

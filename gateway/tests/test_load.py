@@ -25,20 +25,32 @@ AS_SCHEMA = {"type": "json_schema", "json_schema": {"name": "numbers", "schema":
 ASKED = [{"role": "user", "content": "Count."}]
 LONG = [{"role": "user", "content": "one two three four five six seven " * 400}]  # takes seconds to read
 MIB = 2**20
+A_SECONDS_TOKENS = 100  # what two cores write, of the thousands that are asked for
 
 
-def busy(platform: Platform) -> int:
-    """How many of llama.cpp's slots generate, by its own account."""
+def slots(platform: Platform) -> list[Json]:
+    """What llama.cpp tells of the slots of every loaded model."""
     engine = platform.services["engine"].process
     assert engine is not None
-    slots = 0
+    told: list[Json] = []
     for child in psutil.Process(engine.pid).children(recursive=True):
         words = child.cmdline()
         if "tunesmith_engine.runner" in words:
             path = words[words.index("tunesmith_engine.runner") + 1]
             with httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=60) as runner:
-                slots += sum(slot["is_processing"] for slot in runner.get("http://model/slots").json())
-    return slots
+                told += [{**slot, "runner": path} for slot in runner.get("http://model/slots").json()]
+    return told
+
+
+def busy(platform: Platform) -> int:
+    """How many of llama.cpp's slots generate, by its own account."""
+    return sum(slot["is_processing"] for slot in slots(platform))
+
+
+def written(platform: Platform) -> dict[tuple[str, int], int]:
+    """The tokens, prompt and answer, of each generation that runs, or was the last of its slot."""
+    asked = [slot for slot in slots(platform) if "id_task" in slot]
+    return {(slot["runner"], slot["id_task"]): slot["n_prompt_tokens"] for slot in asked}
 
 
 @pytest.fixture
@@ -61,7 +73,7 @@ def idle(platform: Platform) -> Iterator[Platform]:
     ],
 )
 async def test_a_client_that_leaves_stops_the_generation(idle: Platform, path: str, body: Json, stream: bool) -> None:
-    """In a stream after the first token, in a whole answer while it is made."""
+    """In a stream after the first token, in a whole answer while it is made: hardly a token more is written."""
     async with httpx.AsyncClient(base_url=idle.url, headers={"authorization": f"Bearer {idle.key}"}) as client:
         asked = {"model": MODEL, "stream": stream, "options": {"num_predict": -1}, "max_tokens": 4000, **body}
         if stream:
@@ -69,11 +81,16 @@ async def test_a_client_that_leaves_stops_the_generation(idle: Platform, path: s
                 pieces = response.aiter_bytes()  # held: an iterator that is dropped closes the connection
                 assert b"error" not in await anext(pieces)
                 await asyncio.to_thread(wait_until, lambda: busy(idle) == 1, 60, "it generates")
+                before = written(idle)
         else:
             request = asyncio.create_task(client.post(path, json=asked, timeout=120))
             await asyncio.to_thread(wait_until, lambda: busy(idle) == 1, 60, "it generates")
+            before = written(idle)
             request.cancel()
     await asyncio.to_thread(wait_until, lambda: busy(idle) == 0, 30, "the generation stopped")
+    after = written(idle)
+    assert set(after) == set(before)
+    assert 0 < sum(after.values()) < sum(before.values()) + A_SECONDS_TOKENS
 
 
 async def test_a_client_that_leaves_before_the_first_token_stops_the_reading_of_its_prompt(idle: Platform) -> None:

@@ -36,10 +36,21 @@ async def test_a_client_that_leaves_mid_stream_stops_the_generation(
 async def test_a_client_that_leaves_before_the_first_byte_stops_the_generation(
     over_faulty: httpx.AsyncClient, faulty: FaultyOllama
 ) -> None:
+    before = await left(over_faulty)
     request = asyncio.create_task(over_faulty.post("/v1/completions", json={"model": "m", "prompt": "x"}))
     await asyncio.wait_for(faulty.started.wait(), 5)
     request.cancel()
     await asyncio.wait_for(faulty.left.wait(), 5)
+    async with asyncio.timeout(5):
+        while await left(over_faulty) == before:
+            pass
+
+
+async def left(client: httpx.AsyncClient) -> float:
+    """How many completions the gateway counts as left by their client (499)."""
+    counted = (await client.get("/metrics")).text.splitlines()
+    name = 'tunesmith_requests_total{method="POST",route="/v1/completions",status="499"} '
+    return sum(float(line.removeprefix(name)) for line in counted if line.startswith(name))
 
 
 async def test_a_client_that_leaves_a_plain_request_stops_the_generation(

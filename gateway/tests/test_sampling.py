@@ -72,6 +72,26 @@ async def test_a_server_that_knows_n_is_asked_once_and_what_another_leaves_out_i
         assert [body.get("n") for body in server.bodies] == [None] * 5, "it is known by now"
 
 
+async def test_a_stream_asks_once_for_all_choices_and_then_for_those_left_out(tmp_path: Path) -> None:
+    async with gateway_over_scripted(tmp_path) as (client, server):
+        body = {**ASKED, "n": 3, "stream": True, "stream_options": {"include_usage": True}}
+
+        async def choices() -> dict[int, str]:
+            parts = events((await client.post("/v1/chat/completions", json=body)).text)
+            told = [choice for part in parts for choice in part["choices"]]
+            return {choice["index"]: choice["delta"]["content"] for choice in told}
+
+        expected = {index: SAID[7 + index] for index in range(3)}
+        server.takes_n = True
+        assert await choices() == expected
+        assert [(body["n"], body["seed"]) for body in server.bodies] == [(3, 7)]
+        server.takes_n = False
+        for asked in ([3, None, None], [None, None, None]):  # the second time it is known
+            server.bodies.clear()
+            assert await choices() == expected
+            assert [body.get("n") for body in server.bodies] == asked
+
+
 async def test_five_samples_run_at_once_with_their_own_seeds_and_the_medoid_answers(fresh: Over) -> None:
     client, server = fresh
     server.open.clear()

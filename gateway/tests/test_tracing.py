@@ -44,6 +44,9 @@ class Collector:
         model = {"name": "m:latest", "size": 1, "details": {}, "modified_at": "2026-01-01T00:00:00Z"}
         return web.json_response({"models": [model]})
 
+    async def version(self, _request: web.Request) -> web.Response:
+        return web.json_response({"version": "0.0.0", "extensions": ["truncate"]})
+
     async def chat(self, request: web.Request) -> web.StreamResponse:
         self.shown.append(request.headers.get("traceparent"))
         if not (await request.json()).get("stream"):
@@ -67,6 +70,7 @@ async def collector() -> AsyncIterator[Collector]:
     collector, app = Collector(), web.Application()
     app.router.add_post("/v1/traces", collector.collect)
     app.router.add_get("/api/tags", collector.tags)
+    app.router.add_get("/api/version", collector.version)
     app.router.add_post("/v1/chat/completions", collector.chat)
     runner = web.AppRunner(app)
     await runner.setup()
@@ -116,12 +120,10 @@ async def test_a_request_is_one_trace_through_every_service(traced: Platform, co
         assert attributes(request)["tunesmith.request_id"] == "traced-one"
         assert request.start_time_unix_nano <= backend.start_time_unix_nano < backend.end_time_unix_nano
         store = (await client.post("/v1/vector_stores", json={"name": "traced"})).json()["id"]
-        await until(
-            lambda: ("tunesmith-rag-service", "POST /v1/vector_stores") in collector.of(TRACE), "the rag's span"
-        )
+        ours, theirs = ("tunesmith-gateway", "call rag-service"), ("tunesmith-rag-service", "POST /v1/vector_stores")
+        await until(lambda: {ours, theirs} <= collector.of(TRACE).keys(), "the call and the rag's span")
         spans = collector.of(TRACE)
-        call = spans["tunesmith-gateway", "call rag-service"]
-        assert spans["tunesmith-rag-service", "POST /v1/vector_stores"].parent_span_id == call.span_id
+        assert spans[theirs].parent_span_id == spans[ours].span_id
         await client.post("/v1/chat/completions", json={**CHAT, "vector_store_ids": [store]})
         await until(lambda: ("tunesmith-gateway", "retrieval") in collector.of(TRACE), "the retrieval")
     for secret in (MARKER, traced.key, "let-me-in"):

@@ -39,6 +39,7 @@ from tunesmith_gateway.endpoints import (
     unattended,
 )
 from tunesmith_gateway.files import FileService
+from tunesmith_gateway.generation_routes import GenerationRoutes
 from tunesmith_gateway.idempotency import IdempotencyService
 from tunesmith_gateway.idempotent_routes import IdempotentRoutes
 from tunesmith_gateway.keys import KeyService
@@ -108,6 +109,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         ],
     )
     app.add_exception_handler(ClientDisconnect, _gone)
+    routers = [module.router for module in _ENDPOINTS]
+    app.user_middleware.append(Middleware(GenerationRoutes, routers, app.exception_handlers))
     return app
 
 

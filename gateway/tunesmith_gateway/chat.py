@@ -15,6 +15,7 @@ from tunesmith_gateway.backends.table import BackendTable
 from tunesmith_gateway.citations import Citation, cite
 from tunesmith_gateway.context import ContextFitter, Prompt, shares
 from tunesmith_gateway.documents import DocumentService, Retrieval
+from tunesmith_gateway.follow_up import searched_for
 from tunesmith_gateway.grounding import NOT_IN_THE_DOCUMENTS, Grounder, Grounding, Wanted
 from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.prompts import grounded
@@ -121,19 +122,26 @@ class ChatService:
             asked = rest if content is None else [*rest[:-1], {**rest[-1], "content": content}]
             return Prompt(question.owner, question.model, lead, asked, question.room, question.num_ctx)
 
+        history = await self._history(question)
         if not (question.documents or question.vector_store_ids):
-            return await self._with_history(question, prompt(None), None)
+            return await self._with_history(question, prompt(None), history, None)
         text = text_of(rest[-1])
-        grounding = await self._grounder.find(_wanted(question), text)
+        grounding = await self._grounder.find(_wanted(question), searched_for(text, _before(history, rest[:-1])))
         if grounding.refused:
             return Turn(question, prompt(None), [], 0, grounding)
         grounding = await self._grounder.fit(grounding, lambda chunks: prompt(grounded(text, chunks)))
-        return await self._with_history(question, prompt(grounded(text, grounding.chunks)), grounding)
+        return await self._with_history(question, prompt(grounded(text, grounding.chunks)), history, grounding)
 
-    async def _with_history(self, question: Question, prompt: Prompt, grounding: Grounding | None) -> Turn:
+    async def _history(self, question: Question) -> list[Message]:
+        if question.session_id is None:
+            return []
+        return await self._sessions.history(question.owner, question.session_id)
+
+    async def _with_history(
+        self, question: Question, prompt: Prompt, history: list[Message], grounding: Grounding | None
+    ) -> Turn:
         if question.session_id is None:
             return Turn(question, prompt, [], 0, grounding)
-        history = await self._sessions.history(question.owner, question.session_id)
         kept = await self._fitter.fit(prompt, history)
         return Turn(question, prompt, kept, len(history) - len(kept), grounding)
 
@@ -189,13 +197,24 @@ class ChatService:
 
 def text_of(message: Json) -> str:
     """Return a message's text, also of content in parts. Raises `BadRequest` when it has none."""
+    texts = _texts(message)
+    if not texts:
+        raise BadRequest("The last message must have text.", param="messages")
+    return "\n".join(texts)
+
+
+def _texts(message: Json) -> list[str]:
     content = message.get("content")
     if isinstance(content, str):
-        return content
-    parts = [part.get("text", "") for part in content or () if isinstance(part, dict) and part.get("type") == "text"]
-    if not parts:
-        raise BadRequest("The last message must have text.", param="messages")
-    return "\n".join(parts)
+        return [content]
+    return [part.get("text", "") for part in content or () if isinstance(part, dict) and part.get("type") == "text"]
+
+
+def _before(history: list[Message], messages: list[Json]) -> str | None:
+    """Return what the user said last in `messages`, or else in `history`."""
+    said = [message.content for message in history if message.role == "user"]
+    said += ["\n".join(_texts(message)) for message in messages if message["role"] == "user"]
+    return said[-1] if said else None
 
 
 def _wanted(question: Question) -> Wanted:

@@ -1,16 +1,15 @@
 """Several choices of one request (`n`), where a backend does not offer them: as many generations at once, put together.
 
-A whole answer is asked for all its choices first: a backend that knows `n` reads the prompt once for all of them. A
-request with a seed gives choice i the seed + i, which makes the choices differ and can be repeated.
+An answer, whole or streamed, is asked for all its choices first: a backend that knows `n` reads the prompt once for all
+of them. A request with a seed gives choice i the seed + i, which makes the choices differ and can be repeated.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar
 
 import orjson
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -41,12 +40,33 @@ class Choices(Response):
             response = StreamingResponse(self._streamed(), media_type="text/event-stream")
         else:
             work = several(self._route, self._path, self._owner, self._body, len(self._bodies))
-            response = JSONResponse(await while_connected(Request(scope, receive), work))
+            response = JSONResponse(await while_connected(receive, work))
         await response(scope, receive, send)
 
     async def _streamed(self) -> AsyncIterator[bytes]:
+        """Yield the events of all choices: those that one request gives, then those that it left out, side by side."""
+        given: set[int] = set()
+        if self._route.tries_choices:
+            body = {**self._bodies[0], "n": len(self._bodies)}
+            try:
+                async with aclosing(read_events(self._route, self._path, self._owner, body)) as parts:
+                    async for part in parts:
+                        given.update(choice["index"] for choice in orjson.loads(part).get("choices", ()))
+                        yield event(part)
+            except TunesmithError as error:
+                yield event(orjson.dumps(openai_body(error)))
+                return
+        left_out = [index for index in range(len(self._bodies)) if index not in given]
+        if given and left_out:
+            self._route.ignores_n()
+        async with aclosing(self._side_by_side(left_out)) as events:
+            async for part in events:
+                yield part
+
+    async def _side_by_side(self, indices: Sequence[int]) -> AsyncGenerator[bytes]:
+        """Yield the events of these choices, each from a request of its own, then the end mark or an error."""
         queue: asyncio.Queue[bytes | TunesmithError | None] = asyncio.Queue(maxsize=64)
-        tasks = [asyncio.create_task(self._read(index, queue)) for index in range(len(self._bodies))]
+        tasks = [asyncio.create_task(self._read(index, queue)) for index in indices]
         try:
             running = len(tasks)
             while running:

@@ -1,7 +1,5 @@
 """What handlers ask for: the caller, and the services that `app.py` opened."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -10,18 +8,15 @@ from fastapi import Depends, Request
 from tunesmith_gateway.authentication import caller_of
 from tunesmith_gateway.backends.table import BackendTable
 from tunesmith_gateway.chat import ChatService
-from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.documents import DocumentService
 from tunesmith_gateway.files import FileService
 from tunesmith_gateway.idempotency import IdempotencyService
 from tunesmith_gateway.keys import Caller, KeyService
 from tunesmith_gateway.limits import GenerationQueue, Limiter
-from tunesmith_gateway.measures import Measure
 from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.sessions import SessionService
 from tunesmith_gateway.settings import GatewaySettings
 from tunesmith_gateway.upstream import Upstream
-from tunesmith_gateway.usage import spending
 from tunesmith_shared.database import Database
 from tunesmith_shared.errors import Forbidden
 
@@ -72,46 +67,7 @@ def require(*scopes: str) -> object:
     return Depends(check)
 
 
-_CHAT = frozenset(("chat", "admin"))
-_HELD = "tunesmith.held"
-
-
-async def _generating(request: Request) -> AsyncIterator[Caller]:
-    """Give the caller a place among the running generations, until the answer is sent.
-
-    One dependency, not a chain of them: the framework's way from one to the next costs more than what they do.
-    """
-    caller = permitted(request, _CHAT)
-    services: Services = request.app.state.services
-    services.queue.refuse_when_full()  # before a body is read that nobody has room for
-    spent, measure = services.limiter.begin(caller.key_id, caller.limits), Measure()
-    spending.set(spent)
-    try:
-        if services.queue.would_wait:
-            await request.body()
-            await while_connected(request, services.queue.enter())
-        else:
-            await services.queue.enter()
-        measure.begins()
-        try:
-            yield caller
-        finally:
-            measure.ended(request.scope, spent)
-            services.queue.leave()
-            if _HELD in request.scope:
-                await request.scope[_HELD].aclose()
-    finally:
-        services.limiter.end(caller.key_id, spent)
-
-
-def held(request: Request) -> AsyncExitStack:
-    """Return what the handler of a generation holds until its answer is sent, also when that is a stream."""
-    stack: AsyncExitStack = request.scope.setdefault(_HELD, AsyncExitStack())
-    return stack
-
-
 Chatter = Annotated[Caller, require("chat")]
-Generator = Annotated[Caller, Depends(_generating)]
 Reader = Annotated[Caller, require("documents")]
 Trainer = Annotated[Caller, require("train")]
 Uploader = Annotated[Caller, require("chat", "documents", "train")]

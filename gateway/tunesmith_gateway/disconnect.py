@@ -1,33 +1,53 @@
-"""Stopping work for a client that has left, before anything was sent to it."""
+"""Stopping work for a client that has left."""
 
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 Result = TypeVar("Result")
 
+_MOMENT_SECONDS = 0.02  # what is ready by then is not worth a second task
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+
+async def while_connected(receive: Receive, work: Coroutine[Any, Any, Result]) -> Result:
     """Run `work`, and cancel it when the client disconnects. Raises `ClientDisconnect` then.
 
-    The request's body must have been read before.
+    The request's body must have been read before. The work is done in the calling task, with one beside it that
+    watches when it takes longer than a moment.
     """
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait((task, watch), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        watch.cancel()
-        if not task.done():
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine runs in one
+    left = False
+    watch: asyncio.Task[None] | None = None
+
+    def stop(watch: asyncio.Task[None]) -> None:
+        nonlocal left
+        left = not watch.cancelled() and watch.exception() is None
+        if left:
             task.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
-    if task.cancelled():
-        raise ClientDisconnect
-    return task.result()
+
+    def begin() -> None:
+        nonlocal watch
+        watch = asyncio.ensure_future(_disconnected(receive))
+        watch.add_done_callback(stop)
+
+    moment = asyncio.get_running_loop().call_later(_MOMENT_SECONDS, begin)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if left and task.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
+    finally:
+        moment.cancel()
+        if watch is not None:
+            watch.remove_done_callback(stop)
+            watch.cancel()
 
 
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass

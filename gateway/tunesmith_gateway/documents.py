@@ -107,8 +107,10 @@ class DocumentService:
             return []
         return [await self._remove(owner, store, document) for document in await self._documents(owner, store)]
 
-    async def search_model(self, owner: str, model: str, names: list[str], question: str, how: Retrieval) -> Found:
-        """Return the chunks of the named documents of `model` that answer `question`."""
+    async def search_model(
+        self, owner: str, model: str, names: list[str], questions: list[str], how: Retrieval
+    ) -> Found:
+        """Return the chunks of the named documents of `model` that answer one of `questions`."""
         for name in names:
             checked_filename(name)
         shelf = Shelf(model)
@@ -122,13 +124,13 @@ class DocumentService:
             wanted |= ids
         if store is None:
             return Found([])
-        return await self.search(owner, store, question, how, wanted)
+        return await self.search(owner, store, questions, how, wanted)
 
     async def search(
-        self, owner: str, store: str, question: str, how: Retrieval, file_ids: set[str] | None = None
+        self, owner: str, store: str, questions: list[str], how: Retrieval, file_ids: set[str] | None = None
     ) -> Found:
-        """Return the chunks of a vector store that answer `question`; of `file_ids` only, when given."""
-        body = _search_body(question, how, file_ids)
+        """Return the chunks of a vector store that answer one of `questions`; of `file_ids` only, when given."""
+        body = _search_body(questions, how, file_ids)
         with span("retrieval", {"tunesmith.chunks_wanted": how.k, "tunesmith.queries": how.queries}) as searched:
             page = await self._rag.call("POST", f"/v1/vector_stores/{store}/search", owner=owner, body=body)
             searched.set_attribute("tunesmith.chunks_found", len(page["data"]))
@@ -172,9 +174,9 @@ class DocumentService:
         return str(document["id"])
 
 
-def _search_body(question: str, how: Retrieval, file_ids: set[str] | None) -> Json:
+def _search_body(questions: list[str], how: Retrieval, file_ids: set[str] | None) -> Json:
     body: Json = {
-        "query": question,
+        "query": questions,
         "max_num_results": how.k,
         "merge_neighbours": True,
         "rewrite_query": how.queries > 1,

@@ -49,13 +49,13 @@ class Grounder:
         self._documents = documents
         self._fitter = fitter
 
-    async def find(self, wanted: Wanted, question: str) -> Grounding:
+    async def find(self, wanted: Wanted, questions: list[str]) -> Grounding:
         """Look into all sources at once. Raises `NotFound` for documents and vector stores that are not there."""
         owner, how = wanted.owner, wanted.retrieval
         searches: list[Coroutine[Any, Any, Found]] = []
         if wanted.documents:
-            searches.append(self._documents.search_model(owner, wanted.model, wanted.documents, question, how))
-        searches += [self._documents.search(owner, store, question, how) for store in wanted.vector_store_ids]
+            searches.append(self._documents.search_model(owner, wanted.model, wanted.documents, questions, how))
+        searches += [self._documents.search(owner, store, questions, how) for store in wanted.vector_store_ids]
         return together(await asyncio.gather(*searches), how.k)
 
     async def fit(self, grounding: Grounding, prompt_of: Callable[[list[Chunk]], Prompt]) -> Grounding:

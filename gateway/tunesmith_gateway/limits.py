@@ -113,8 +113,9 @@ class Limiter:
         return self._uses.setdefault(key_id, _Use())
 
     def _filled(self, bucket: _Bucket | None, rate: int) -> _Bucket:
-        bucket = bucket or _Bucket(float(rate), self.clock())
-        bucket.refill(rate, self.clock())
+        moment = self.clock()
+        bucket = bucket or _Bucket(float(rate), moment)
+        bucket.refill(rate, moment)
         return bucket
 
 

@@ -1,9 +1,12 @@
 """The spellings of a model's name, and which of them mean the same model."""
 
+from functools import lru_cache
+
 from tunesmith_shared.errors import BadRequest
 from tunesmith_shared.names import ModelName
 
 
+@lru_cache(maxsize=1000)  # every request asks
 def canonical(name: str) -> str:
     """Return the one spelling of a name of Ollama's: with its tag, and in lower case as Ollama compares them.
 

@@ -5,15 +5,17 @@ the connection to the backend is closed, which stops the generation. A backend t
 the client an error event, where it would otherwise see silence.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import orjson
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tunesmith_gateway.answers import Answer
+from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.upstream import Outgoing, Target, answered_error
 from tunesmith_gateway.usage import HiddenUsage, count_tail
 from tunesmith_shared.errors import TunesmithError, UpstreamFailed, render
@@ -62,18 +64,12 @@ class Relay(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Fetch and send, until the answer ends or the client leaves."""
-        work = asyncio.create_task(self._transfer(scope, send))
-        # An upload's body is still being read by `work`; only then nobody else may call `receive`.
-        watch = asyncio.create_task(_disconnected(receive) if not self._uploads else _forever())
-        try:
-            await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            watch.cancel()
-            if not work.done():
-                work.cancel()
-            await asyncio.gather(work, watch, return_exceptions=True)
-        if not work.cancelled():
-            work.result()
+        work = self._transfer(scope, send)
+        if self._uploads:  # the body is still being read by `work`: nobody else may call `receive`
+            await work
+            return
+        with suppress(ClientDisconnect):
+            await while_connected(receive, work)
 
     @property
     def _uploads(self) -> bool:
@@ -117,7 +113,7 @@ class Relay(Response):
         failure: TunesmithError = UpstreamFailed(_CUT)
         try:
             while content := await answer.piece():
-                tail = (tail + content)[-_TAIL:]
+                tail = (tail + content)[-_TAIL:] if len(content) < _TAIL else content
                 pieces += content.count(generation.after) if generation else 0
                 chunk = rewrite.pass_on(content) if rewrite else content
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -131,15 +127,6 @@ class Relay(Response):
         ending = b"" if whole or generation is None else error_event(generation, scope["path"], failure)
         ending = (rewrite.ending() if rewrite else b"") + ending
         await send({"type": "http.response.body", "body": ending, "more_body": False})
-
-
-async def _forever() -> None:
-    await asyncio.Event().wait()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def error_event(generation: Generation, path: str, error: TunesmithError) -> bytes:

@@ -60,7 +60,8 @@ def count_tail(tail: bytes, pieces: int) -> None:
     current = spending.get()
     if current is None:
         return
-    last = {name: int(number) for name, number in _COUNT.findall(tail)}
+    start = max(0, tail.rfind(b'"usage"'))  # OpenAI's counts are in there, so the text before need not be searched
+    last = {name: int(number) for name, number in _COUNT.findall(tail, start)}
     native = last.get(b"prompt_eval_count", 0) + last.get(b"eval_count", 0)
     current.tokens += last.get(b"total_tokens", native if last else pieces)
     current.written += last.get(b"completion_tokens", last.get(b"eval_count", 0) if last else pieces)

@@ -11,6 +11,7 @@ import pytest
 
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.index import Chunk, ChunkIndex
+from tunesmith_rag.neighbours import USUAL, Graph
 from tunesmith_shared.errors import Conflict, Unavailable
 
 from .chroma_server import ChromaServer, chroma_server
@@ -48,6 +49,24 @@ async def test_the_nearest_chunk_comes_first_for_every_vector(index: ChunkIndex)
         Chunk("doc", 0, 1, "text 0 of doc"),
     ]
     assert np.allclose(found[0][0].vector, AXES[2])
+
+
+async def test_the_usual_graph_finds_what_a_poorer_one_misses(tmp_path: Path) -> None:
+    chance = np.random.default_rng(1)
+    vectors = chance.normal(size=(1500, 64)).astype(np.float32)
+    asked = vectors[:20] + 0.5 * chance.normal(size=(20, 64)).astype(np.float32)
+    likeness = (asked @ vectors.T) / np.linalg.norm(vectors, axis=1)
+    nearest = [set(row[:10].tolist()) for row in np.argsort(-likeness, axis=1)]
+    shares = {}
+    for name, graph in {"poor": Graph(2, 8, 8), "usual": USUAL}.items():
+        index = open_index("", tmp_path / name, graph)
+        await index.add(STORE, chunks("doc", len(vectors)), vectors.tolist(), {})
+        found = await index.search(STORE, asked, 10, None)
+        index.close()
+        alike = [len(best & {hit.chunk.index for hit in hits}) / 10 for best, hits in zip(nearest, found, strict=True)]
+        shares[name] = np.mean(alike)
+    assert shares["usual"] >= 0.99
+    assert shares["poor"] < shares["usual"]
 
 
 async def test_writing_the_same_chunks_again_changes_nothing(index: ChunkIndex) -> None:

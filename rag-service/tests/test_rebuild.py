@@ -1,9 +1,11 @@
 """A damaged index is reported and rebuilt from the stored files with one command; a store can change its model."""
 
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -85,22 +87,24 @@ def test_a_store_is_reindexed_with_another_model_and_never_mixed(rag: Rag, clien
     assert found["file_id"] == file_id
 
 
-def test_a_deleted_document_that_waits_for_a_model_gives_its_place_to_the_next(
-    engine_platform: Platform, tmp_path: Path
+def test_vectors_of_another_model_under_the_same_name_are_reported_and_made_anew_on_request(
+    rag: Rag, client: httpx.Client, store: str
 ) -> None:
-    with rag_at(tmp_path, engine_platform, TUNESMITH_INGESTIONS="1") as rag, rag.client() as client:
-        waiting = client.post("/v1/vector_stores", json={"embedding_model": "nosuch"}).json()["id"]
-        file_id = rag.upload(FERRY, "ferry.pdf")
-        url = f"/v1/vector_stores/{waiting}/files"
-        client.post(url, json={"file_id": file_id}).raise_for_status()
-
-        def is_read() -> bool:
-            return bool(client.get(f"{url}/{file_id}").json()["progress"]["pages_done"] == 1)
-
-        wait_until(is_read, 60, "it is read and waits for its model")
-        other = client.post("/v1/vector_stores", json={}).json()["id"]
-        next_one = rag.upload(NOTES, "cats.md")
-        client.post(f"/v1/vector_stores/{other}/files", json={"file_id": next_one}).raise_for_status()
-        assert client.delete(f"{url}/{file_id}").status_code == 200
-        ended = client.get(f"/v1/vector_stores/{other}/files/{next_one}", params={"wait": 60}).json()
-        assert ended["status"] == "completed"
+    file_id = add(rag, client, store, FERRY, "ferry.pdf")
+    url = f"/v1/vector_stores/{store}"
+    # As if the store had been filled when another model of the same dimension had the name.
+    other = ",".join(str((-1) ** number * 0.05) for number in range(64))
+    database = rag.platform.environment["TUNESMITH_DATABASE_URL"].rpartition("sqlite:///")[2]
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE vector_stores SET embedding_fingerprint = ? WHERE id = ?", (other, store))
+    refused = search(client, store, "When does the ferry leave?")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "embedding_model_changed")
+    assert "made by another model" in refused.json()["error"]["message"]
+    notes = rag.upload(NOTES, "cats.md")
+    client.post(f"{url}/files", json={"file_id": notes}).raise_for_status()
+    ended = client.get(f"{url}/files/{notes}", params={"wait": 60}).json()
+    assert ended["status"] == "failed"
+    assert "made by another model" in ended["last_error"]["message"]
+    client.post(f"{url}/reindex", json={}).raise_for_status()
+    wait_until(lambda: client.get(url).json()["file_counts"]["completed"] == 2, 60, "both documents are in")
+    assert search(client, store, "When does the ferry leave?").json()["data"][0]["file_id"] == file_id

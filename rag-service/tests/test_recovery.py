@@ -25,7 +25,11 @@ Json = dict[str, Any]
 @pytest.fixture(scope="module")
 def slow(engine_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rag]:
     """A service that embeds in small batches, so that there is a middle to be killed in; running after every test."""
-    slowly = {"TUNESMITH_EMBEDDER": "ollama", "TUNESMITH_EMBEDDING_BATCH": "1"}
+    slowly = {
+        "TUNESMITH_EMBEDDER": "ollama",
+        "TUNESMITH_EMBEDDING_BATCH": "1",
+        "TUNESMITH_EMBEDDING_PLACE_SECONDS": "900",
+    }
     with rag_at(tmp_path_factory.mktemp("slow"), engine_platform, **slowly) as rag:
         yield rag
 
@@ -53,7 +57,7 @@ def chunks_on_disk(data_dir: Path, store: str) -> tuple[int, int]:
     return vectors, words
 
 
-def test_a_killed_ingestion_goes_on_and_is_seen_whole_or_not_at_all(slow: Rag) -> None:
+def test_a_killed_ingestion_goes_on_seen_whole_or_not_at_all_and_once_though_its_bytes_come_again(slow: Rag) -> None:
     service = slow.platform.services["rag"]
     with slow.client() as client:
         store = client.post("/v1/vector_stores", json={}).json()["id"]
@@ -65,14 +69,22 @@ def test_a_killed_ingestion_goes_on_and_is_seen_whole_or_not_at_all(slow: Rag) -
         client.post(url, json={"file_id": new})
         wait_until(lambda: show(client, store, new)["progress"]["chunks_done"] >= 3, 300, "three chunks embedded")
         assert found(client, store) == {old}
+        page = client.post(f"/v1/vector_stores/{store}/search", json={"query": "lighthouse"}).json()
+        assert page["notes"] == [
+            "1 document of this vector store is still being added, or embedded anew, and was not searched."
+        ]
     service.kill()
     service.start()
     with slow.client() as client:
+        same = slow.upload(LONG, "the same.pdf")
+        assert client.post(url, json={"file_id": same}).json()["id"] == new
         seen = show(client, store, new)
         assert seen["status"] == "completed" or found(client, store) in ({old}, {new})
         ended = show(client, store, new, wait=100)
         assert (ended["status"], ended["progress"]["chunks_done"]) == ("completed", PAGES)
         assert found(client, store) == {new}
+        assert show(client, store, same)["status"] == "completed"
+        assert [entry["id"] for entry in client.get(url).json()["data"]] == [new]
     folder = slow.platform.data_dir
     wait_until(lambda: not list((folder / "ingestion").iterdir()), 300, "the ingestion has cleaned up")
     wait_until(lambda: chunks_on_disk(folder, store) == (PAGES, PAGES), 300, "the old version's chunks are gone")

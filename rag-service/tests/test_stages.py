@@ -11,7 +11,7 @@ from tunesmith_rag.index import Chunk
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.passages import join_texts, merged
 from tunesmith_rag.ranking import Result
-from tunesmith_rag.terms import terms_of
+from tunesmith_rag.terms import SharedTerms, terms_of
 from tunesmith_shared.tables import Document
 
 DOCUMENT = Document(id="doc-1", file_id="file-1", filename="a.pdf", attributes={})
@@ -46,15 +46,32 @@ async def test_coverage_weighs_rare_terms_most_and_leaves_function_words_out(tmp
     index.close()
 
 
+async def test_a_word_with_the_stem_of_a_function_word_is_a_term_like_others(tmp_path: Path) -> None:
+    index = LexicalIndex(tmp_path)
+    await index.add("vs-1", [Chunk("doc-1", 0, 1, "Two herrings."), Chunk("doc-1", 1, 1, "The cat saw her.")], {})
+    terms = await index.compare("vs-1", ["What about herrings?"], ["Two herrings.", "The cat."])
+    assert (terms.coverage(0), terms.coverage(1)) == (1.0, 0.0)
+    index.close()
+
+
+async def test_a_code_that_stands_nowhere_in_the_store_is_told_from_one_that_does(tmp_path: Path) -> None:
+    index = LexicalIndex(tmp_path)
+    await index.add("vs-1", [Chunk("doc-1", 0, 1, "F05: outdoor sensor broken. Part 88-1203.")], {})
+    asked = ["fault F05", "part 88-1203", "fault F31", "part 88-9917", "Which sensor breaks?"]
+    assert (await index.compare("vs-1", asked, [])).identified == [True, True, False, False, True]
+    index.close()
+
+
 def test_evidence_grows_with_likeness_with_known_terms_and_with_the_lead_of_the_best_chunk() -> None:
-    def score(similarities: list[float], coverages: list[float], known: float) -> float:
-        return weigh(similarities, coverages, known, 0.5).score
+    def score(similarities: list[float], coverages: list[float], known: float, identified: bool = True) -> float:
+        return weigh(similarities, coverages, SharedTerms([{}], [known], [identified], []), 0.5).score
 
     weak = score([0.3] * 7, [0.2] * 7, 0.4)
     assert weak < score([0.5] * 7, [0.2] * 7, 0.4)
     assert weak < score([0.3] * 7, [0.2] * 7, 1.0)
     assert weak < score([0.3] * 7, [0.9, *[0.2] * 6], 0.4)
-    assert weigh([], [], 1.0, 0.14).sufficient is False
+    assert weak > score([0.3] * 7, [0.2] * 7, 0.4, identified=False)
+    assert weigh([], [], SharedTerms([{}], [1.0], [True], []), 0.17).sufficient is False
 
 
 def test_without_a_weight_the_order_is_that_of_the_scores() -> None:

@@ -14,6 +14,7 @@ from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder
 from tunesmith_rag.embed_choice import ChosenEmbedder
 from tunesmith_rag.embed_onnx import OnnxEmbedder
+from tunesmith_rag.fingerprint import Fingerprints
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.repository import Documents
@@ -50,7 +51,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
-        dense = await anyio.to_thread.run_sync(open_index, settings.chroma_url, settings.data_dir)
+        dense = await anyio.to_thread.run_sync(open_index, settings.chroma_url, settings.data_dir, settings.graph)
         index = Legs(dense, LexicalIndex(settings.data_dir / "lexical"))
         stack.push_async_callback(anyio.to_thread.run_sync, index.close)
         await _inspect(index, database)
@@ -58,7 +59,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(embedder.close)
         rewriter = Rewriter(settings.ollama_host, settings.rewrite_count, settings.rewrite_seconds)
         stack.push_async_callback(rewriter.close)
-        resources = Resources(settings, database, FileStore(settings.files_path), index, embedder)
+        resources = Resources(
+            settings, database, FileStore(settings.files_path), index, embedder, Fingerprints(embedder)
+        )
         reranker = _reranker(settings)
         stack.push_async_callback(reranker.close)
         wording = Wording(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunesmith_rag import jobs
 from tunesmith_rag.repository import Documents, FileBatches
 from tunesmith_rag.schemas import AttachFiles, public_status
 from tunesmith_rag.service import Part, Status, VectorStores, no_file
@@ -63,7 +64,11 @@ class Batches:
             async with self._database.session() as session:
                 await Documents(session).cancel(going_on)
                 await FileBatches(session).cancel(batch_id)
-        return await self.get(owner, store_id, batch_id)
+        state = await self.get(owner, store_id, batch_id)
+        for document in state.documents:
+            if document.id in going_on:  # one that waits for its model has no ingestion that would clean up
+                await jobs.enqueue(document)
+        return state
 
     async def files(
         self, owner: str, store_id: str, batch_id: str, status: Status | None, part: Part

@@ -18,6 +18,7 @@ from chromadb.config import Settings
 
 from tunesmith_rag.damage import damaged
 from tunesmith_rag.index import OWN_PREFIX, ChunkIndex
+from tunesmith_rag.neighbours import USUAL, Graph
 from tunesmith_shared.errors import Conflict, Unavailable
 
 _logger = logging.getLogger(__name__)
@@ -25,13 +26,13 @@ _logger = logging.getLogger(__name__)
 _SERVER_PORT = 8000
 
 
-def open_index(chroma_url: str, data_dir: Path) -> ChunkIndex:
+def open_index(chroma_url: str, data_dir: Path, graph: Graph = USUAL) -> ChunkIndex:
     """Connect to the Chroma server at `chroma_url`, or open `<data_dir>/chroma` when there is none.
 
     Raises `Conflict` when another process has the folder open: Chroma's files do not survive two writers, and
     `Unavailable` when the server does not answer. A folder that cannot be read is no error here: every call says so.
     """
-    return ChunkIndex(ChromaServer(chroma_url) if chroma_url else ChromaFolder(data_dir))
+    return ChunkIndex(ChromaServer(chroma_url) if chroma_url else ChromaFolder(data_dir), graph)
 
 
 class ChromaFolder:

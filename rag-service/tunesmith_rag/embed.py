@@ -40,6 +40,10 @@ class EmbeddingModel:
     count: TokenCounter
 
 
+class ModelAway(Unavailable):
+    """The embedding model is not there, or its server does not answer; it may be there later."""
+
+
 class Embedder(Protocol):
     """Makes vectors. `patience` is how many seconds a call may wait for a model that is still being prepared."""
 
@@ -122,7 +126,7 @@ def _usable(vector: Vector, first: Vector) -> bool:
 async def _patiently(call: Callable[[], Awaitable[Answer]], name: str, patience: float) -> Answer:
     """Repeat `call` while the server is starting, busy or has not got the model yet, for `patience` seconds.
 
-    Raises `Unavailable` when the time is over and `UpstreamFailed` for what waiting does not mend.
+    Raises `ModelAway` when the time is over and `UpstreamFailed` for what waiting does not mend.
     """
     clock = asyncio.get_running_loop().time
     deadline, pause = clock() + patience, _FIRST_PAUSE
@@ -139,12 +143,12 @@ async def _patiently(call: Callable[[], Awaitable[Answer]], name: str, patience:
         pause = min(2 * pause, _LONGEST_PAUSE)
 
 
-def _gave_up(error: Exception, name: str) -> Unavailable:
+def _gave_up(error: Exception, name: str) -> ModelAway:
     if isinstance(error, ollama.ResponseError) and error.status_code == 404:
-        return Unavailable(
+        return ModelAway(
             f"The embedding model {name} is not there. Load it (`ollama pull {name}`), or wait when the platform is "
             "preparing it at its first start.",
             code="embedding_model_missing",
             retry_after=5,
         )
-    return Unavailable(f"The model server does not answer for the embedding model {name}. Try again.", retry_after=5)
+    return ModelAway(f"The model server does not answer for the embedding model {name}. Try again.", retry_after=5)

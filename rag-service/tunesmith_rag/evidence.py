@@ -1,19 +1,21 @@
-"""How likely it is that the chunks found answer the question: a logistic rule over three signals.
+"""How likely it is that the chunks found answer the question: a logistic rule over four signals.
 
 The coefficients are fitted on the tuning half of the project's question set by
-`python -m benchmarks.documents.quality.fit`, which prints this table anew; `benchmarks/documents/README.md` says how
-well the rule tells questions that the documents answer from those that they do not, and what a threshold costs.
+`python -m benchmarks.documents.quality.fit`, which prints this table anew; `benchmarks/documents/quality/README.md`
+says how well the rule tells questions that the documents answer from others, and what a threshold costs.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tunesmith_rag.terms import SharedTerms
+
 COVERAGE_WEIGHT = 0.8
 """What covering all of a question's terms counts for beside a cosine similarity of 1; also of the word reranker."""
 
-INTERCEPT = -3.35
-COEFFICIENTS = {"similarity": 0.36, "known": 2.32, "lead": 4.02}
+INTERCEPT = -6.89
+COEFFICIENTS = {"similarity": 0.58, "known": 1.89, "identified": 3.85, "lead": 4.09}
 
 _NEXT = 6
 
@@ -23,8 +25,9 @@ class Evidence:
     """The probability that the documents answer the question, what it stands on, and the threshold it must reach.
 
     `similarity` is the best cosine of a chunk and the question, `known` the share of the question's terms (by rarity)
-    that stands anywhere in the store, `lead` how far the best chunk is ahead of the next five in similarity and
-    coverage together.
+    that stands anywhere in the store, `identified` whether all its terms with figures do (1 or 0), since of a code or
+    a part number that is nowhere nothing is said, and `lead` how far the best chunk is ahead of the next five in
+    similarity and coverage together.
     """
 
     signals: dict[str, float]
@@ -42,15 +45,18 @@ class Evidence:
         return self.score >= self.threshold
 
 
-def weigh(similarities: Sequence[float], coverages: Sequence[float], known: float, threshold: float) -> Evidence:
-    """Return the evidence of chunks with these cosine similarities and coverages."""
+def weigh(similarities: Sequence[float], coverages: Sequence[float], terms: SharedTerms, threshold: float) -> Evidence:
+    """Return the evidence of chunks with these cosine similarities and coverages for questions with these terms; of
+    several questions the one that the store knows best counts.
+    """
     if not similarities:
-        return Evidence({"similarity": 0.0, "known": 0.0, "lead": 0.0}, threshold)
+        return Evidence(dict.fromkeys(COEFFICIENTS, 0.0), threshold)
     blended = sorted(map(blend, similarities, coverages), reverse=True)
     following = blended[1:_NEXT] or [0.0]
     signals = {
         "similarity": max(similarities),
-        "known": known,
+        "known": max(terms.known),
+        "identified": float(any(terms.identified)),
         "lead": blended[0] - sum(following) / len(following),
     }
     return Evidence(signals, threshold)

@@ -18,6 +18,7 @@ from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 
 from tunesmith_rag.damage import damaged
+from tunesmith_rag.neighbours import USUAL, Graph
 from tunesmith_shared.errors import Unavailable
 from tunesmith_shared.tables import Document
 
@@ -91,8 +92,9 @@ class Chroma(Protocol):
 class ChunkIndex:
     """Chroma, called from threads of its own so that no request waits on the event loop for it."""
 
-    def __init__(self, chroma: Chroma) -> None:
+    def __init__(self, chroma: Chroma, graph: Graph = USUAL) -> None:
         self._chroma = chroma
+        self._graph = graph
         self._damage = ""
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="chroma")
 
@@ -118,9 +120,7 @@ class ChunkIndex:
         """
 
         def read() -> list[list[Hit]]:
-            try:
-                collection = self._chroma.client.get_collection(store_id, embedding_function=None)
-            except chromadb.errors.NotFoundError:
+            if (collection := self._existing(store_id)) is None:
                 return [[] for _ in vectors]
             found = collection.query(
                 query_embeddings=vectors,
@@ -136,9 +136,7 @@ class ChunkIndex:
         """Remove all chunks of a document; it is no error when there are none."""
 
         def remove() -> None:
-            try:
-                collection = self._chroma.client.get_collection(store_id, embedding_function=None)
-            except chromadb.errors.NotFoundError:
+            if (collection := self._existing(store_id)) is None:
                 return
             # In slices: Chroma takes a limited number of records in one call.
             while ids := collection.get(where={DOCUMENT: document_id}, limit=_BATCH, include=[])["ids"]:
@@ -161,9 +159,7 @@ class ChunkIndex:
         """Return how many chunks of a document there are, visible or not."""
 
         def count() -> int:
-            try:
-                collection = self._chroma.client.get_collection(store_id, embedding_function=None)
-            except chromadb.errors.NotFoundError:
+            if (collection := self._existing(store_id)) is None:
                 return 0
             return len(collection.get(where={DOCUMENT: document_id}, include=[])["ids"])
 
@@ -173,9 +169,7 @@ class ChunkIndex:
         """Return the vectors of those of the chunks that there are."""
 
         def read() -> dict[str, Matrix]:
-            try:
-                collection = self._chroma.client.get_collection(store_id, embedding_function=None)
-            except chromadb.errors.NotFoundError:
+            if (collection := self._existing(store_id)) is None:
                 return {}
             found = collection.get(ids=list(chunk_ids), include=["embeddings"])
             vectors = cast("Any", found["embeddings"])
@@ -188,9 +182,7 @@ class ChunkIndex:
         changes = {**dict.fromkeys(old), **new}
 
         def write() -> None:
-            try:
-                collection = self._chroma.client.get_collection(store_id, embedding_function=None)
-            except chromadb.errors.NotFoundError:
+            if (collection := self._existing(store_id)) is None:
                 return
             ids = collection.get(where={DOCUMENT: document_id}, include=[])["ids"]
             for start in range(0, len(ids), _BATCH):
@@ -231,9 +223,7 @@ class ChunkIndex:
         """
 
         def look() -> str:
-            try:
-                collection = self._chroma.client.get_collection(store_id, embedding_function=None)
-            except chromadb.errors.NotFoundError:
+            if (collection := self._existing(store_id)) is None:
                 return f"{store_id} has lost all its chunks" if least else ""
             count = collection.count()
             if count < least:
@@ -258,9 +248,16 @@ class ChunkIndex:
         self._chroma.close()
 
     def _collection(self, store_id: str) -> Collection:
+        configuration = self._graph.configuration
         return self._chroma.client.get_or_create_collection(
-            store_id, embedding_function=None, configuration={"hnsw": {"space": "cosine"}}
+            store_id, embedding_function=None, configuration=configuration
         )
+
+    def _existing(self, store_id: str) -> Collection | None:
+        try:
+            return self._chroma.client.get_collection(store_id, embedding_function=None)
+        except chromadb.errors.NotFoundError:
+            return None
 
     async def _run(self, call: Callable[[], T]) -> T:
         try:

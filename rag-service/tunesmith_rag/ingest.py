@@ -3,7 +3,8 @@
     bring in (read, split, embed, add at the same time: `fill.py`) -> publish (one transaction) -> clean up
 
 A kill at any moment loses a window of chunks at the most, and every step can run again: chunks have fixed names, and
-rows change only while the document is in progress. Chunks are written hidden; `publish` is the one moment in which a
+rows change only while the document is in progress. A document whose embedding model is away gives its place to others;
+`jobs.watch` starts it again when the model is there. Chunks are written hidden; `publish` is the one moment in which a
 document becomes visible and the earlier version of it stops being so.
 """
 
@@ -13,10 +14,12 @@ import logging
 from dbos import DBOS, error
 
 from tunesmith_rag import runtime
+from tunesmith_rag.embed import ModelAway
 from tunesmith_rag.fill import Fill, Order
+from tunesmith_rag.fingerprint import alike
 from tunesmith_rag.index import facts_of
 from tunesmith_rag.pages import DocumentRefused
-from tunesmith_rag.publish import clean_up, fail, in_progress, progress, publish
+from tunesmith_rag.publish import MODEL_AWAY, clean_up, fail, in_progress, postpone, progress, publish
 from tunesmith_rag.repository import Stores
 from tunesmith_shared.durable import WORKFLOW
 from tunesmith_shared.errors import TunesmithError, UpstreamFailed
@@ -44,6 +47,8 @@ async def ingest(store_id: str, document_id: str, revision: int = 0) -> None:
     """
     with runtime.tracked():
         refusal = await _attempt(document_id, revision)
+        if refusal is not None and refusal["code"] == MODEL_AWAY and await postpone(document_id, revision):
+            return
         if refusal is not None:
             await fail(document_id, refusal, revision)
         await clean_up(store_id, document_id)
@@ -75,8 +80,7 @@ async def _attempt(document_id: str, revision: int) -> dict[str, str] | None:
 async def bring_in(document_id: str, revision: int = 0) -> dict[str, str] | None:
     """Write the document's chunks to the index, hidden, from where an earlier attempt was cut off.
 
-    Return why when the document cannot be read; None also when it is not wanted any more. Raises `TunesmithError` when
-    the model stays away.
+    Return why when the document cannot be read, or its model is away; None also when it is not wanted any more.
     """
     found = await in_progress(document_id, revision)
     if found is None:
@@ -90,6 +94,8 @@ async def bring_in(document_id: str, revision: int = 0) -> dict[str, str] | None
                 ended.result()
     except DocumentRefused as refusal:
         return {"code": refusal.code, "message": str(refusal)}
+    except ModelAway as absence:
+        return {"code": MODEL_AWAY, "message": absence.message}
     finally:
         # Ends the child process, and a wait for a model that is not there.
         fill.cancel()
@@ -112,7 +118,9 @@ async def _fill(document: Document, store: VectorStore) -> None:
     )
 
     async def check_dimension(dimension: int) -> None:
-        await _check_dimension(store, dimension)
+        await _check_model(store, dimension)
+
+    shared.fingerprints.forget(store.embedding_model)  # it may be another one since the last document
 
     async def report(**values: object) -> None:
         await progress(document.id, document.revision, **values)
@@ -127,18 +135,22 @@ async def _until_unwanted(document_id: str, revision: int) -> None:
         await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _check_dimension(store: VectorStore, dimension: int) -> None:
-    async with runtime.resources().database.session() as session:
+async def _check_model(store: VectorStore, dimension: int) -> None:
+    """Raise when what embeds now is not what made the store's vectors so far."""
+    shared = runtime.resources()
+    fingerprint = await shared.fingerprints.of(store.embedding_model, shared.settings.embedding_place_seconds)
+    async with shared.database.session() as session:
         recorded = await Stores(session).settle_dimension(store.id, dimension)
+        same = alike(await Stores(session).settle_fingerprint(store.id, fingerprint), fingerprint)
         current = await session.get(VectorStore, store.id)
     if current is not None and current.embedding_model != store.embedding_model:
         raise UpstreamFailed(
             f"The vector store was changed to {current.embedding_model} while the document was being embedded with "
             f"{store.embedding_model}. Add the document again."
         )
-    if recorded != dimension:
+    if recorded != dimension or not same:
         raise UpstreamFailed(
-            f"The vector store holds vectors of {recorded} numbers and {store.embedding_model} now makes "
-            f"{dimension}: another model has taken its name. Load the former model again, or create a new vector store "
-            "and add the files to it."
+            f"The vectors of this vector store were made by another model than the one that is called "
+            f"{store.embedding_model} now ({recorded} and {dimension} numbers). Load the former model again and add "
+            f"the file, or embed the documents anew: POST /v1/vector_stores/{store.id}/reindex."
         )

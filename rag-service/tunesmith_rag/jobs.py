@@ -9,14 +9,19 @@ from dbos import DBOS, SetWorkflowID
 from tunesmith_rag import describe, remove
 from tunesmith_rag import ingest as ingestion
 from tunesmith_rag import reindex as reindexing
+from tunesmith_rag.embed import ModelAway
+from tunesmith_rag.publish import WAITING
 from tunesmith_rag.repository import Documents, Stores
 from tunesmith_rag.resources import Resources
+from tunesmith_shared.clock import now
+from tunesmith_shared.errors import TunesmithError
 from tunesmith_shared.tables import Document
 
 _logger = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.2
 _WATCH_SECONDS = 5.0
+_GLANCE_SECONDS = 2.0
 _DEAD = {"ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED", "SUCCESS"}
 
 
@@ -72,8 +77,9 @@ async def watch(resources: Resources) -> None:
     """Keep looking for documents in progress that nothing works on, until cancelled.
 
     One whose request was killed between its row and its workflow is started. One whose ingestion DBOS has given up,
-    since it took the whole process down again and again, is marked failed, so that it never waits for ever. Stores that
-    have expired are emptied.
+    since it took the whole process down again and again, is marked failed, so that it never waits for ever. One that
+    waits for its embedding model is started when that is there, or has been away for too long. Stores that have expired
+    are emptied.
     """
     while True:
         try:
@@ -88,12 +94,32 @@ async def check_documents(resources: Resources) -> None:
     """Look once at every document in progress."""
     async with resources.database.session() as session:
         waiting = await Documents(session).of_status("in_progress")
+    there: dict[str, bool] = {}
     for document in waiting:
         status = await DBOS.get_workflow_status_async(ingestion.workflow_id(document))
         if status is None:
-            await enqueue(document)
+            if await _can_start(resources, document, there):
+                await enqueue(document)
         elif status.status in _DEAD:
             await _give_up(resources, document)
+
+
+async def _can_start(resources: Resources, document: Document, there: dict[str, bool]) -> bool:
+    """Say whether a document need not wait (any more) for its model; `there` notes what is known of models."""
+    waits = document.facts.get(WAITING)
+    if waits is None or now() - waits["since"] >= resources.settings.embedding_wait_seconds:
+        return True
+    model = waits["model"]
+    if model not in there:
+        try:
+            async with asyncio.timeout(_GLANCE_SECONDS):
+                await resources.embedder.model(model, 0)
+            there[model] = True
+        except (ModelAway, TimeoutError):
+            there[model] = False
+        except TunesmithError:
+            there[model] = True  # the attempt will say what is wrong with it
+    return there[model]
 
 
 async def empty_expired_stores(resources: Resources) -> None:

@@ -40,53 +40,68 @@ class _Line:
 
 def text_of(page: PdfTextPage) -> str:
     """Return the text of a page, lines ended by a line feed."""
-    lines, start, handle = [], 0, page.raw
-    for text in page.get_text_range().split("\r\n"):
-        if text.strip():
-            lines.append(_line(handle, text, start))
-        start += len(text) + 2
+    text = page.get_text_range()
+    look = _Look(page.raw, page.count_chars() == len(text))
+    lines, start = [], 0
+    for line in text.split("\r\n"):
+        if line.strip():
+            lines.append(look.line(line, start))
+        start += len(line) + 2
     if not lines:
         return ""
     large = _HEADING_HEIGHT * _usual_height(lines)
     far = _PARAGRAPH_GAP * _usual_distance(lines)
     parts = [lines[0].text]
-    for before, line in pairwise(lines):
+    for before, after in pairwise(lines):
         # Upwards: the next column, or a foot that was drawn before the text.
-        apart = before.top - line.top > far or line.top > before.top + line.height
-        parts.append("\n\n" if apart or _is_heading(before, large) != _is_heading(line, large) else "\n")
-        parts.append(line.text)
+        apart = before.top - after.top > far or after.top > before.top + after.height
+        parts.append("\n\n" if apart or _is_heading(before, large) != _is_heading(after, large) else "\n")
+        parts.append(after.text)
     return "".join(parts)
 
 
-def _line(page: _Handle, text: str, start: int) -> _Line:
-    """Return the line whose first character is number `start` of the page's text."""
-    first = pdfium.FPDFText_GetCharIndexFromTextIndex(page, start)
-    last = pdfium.FPDFText_GetCharIndexFromTextIndex(page, start + len(text.rstrip()) - 1)
-    box, end = _box(page, first), _box(page, last)
-    height = box.top - box.bottom
-    bold = min(pdfium.FPDFText_GetFontWeight(page, first), pdfium.FPDFText_GetFontWeight(page, last)) >= _BOLD_WEIGHT
-    if end.right - box.left > _CHARACTER_WIDTH * height * len(text):
-        text = _with_cells(page, text, first, _CELL_GAP * height)
-    return _Line(text, box.top, height, bold)
+class _Look:
+    """Looks at characters of a page. Each look is a call into PDFium, and their number is what reading a page takes
+    beside PDFium's own work; so there are no more than a line needs, all into one box.
 
+    `aligned` says that the page's text has every character that PDFium counts, so that their numbers are the same.
+    """
 
-def _with_cells(page: _Handle, text: str, first: int, gap: float) -> str:
-    """Return the line that begins at character `first`, with a bar at each space that is wider than `gap` points."""
-    parts = []
-    for number, character in enumerate(text):
-        wide = (
-            character == " "
-            and 0 < number < len(text) - 1
-            and _box(page, first + number + 1).left - _box(page, first + number - 1).right > gap
-        )
-        parts.append(" | " if wide else character)
-    return "".join(parts)
+    def __init__(self, page: _Handle, aligned: bool) -> None:
+        self._page = page
+        self._aligned = aligned
+        self._box = pdfium.FS_RECTF()
+        self._into = ctypes.byref(self._box)
 
+    def line(self, text: str, start: int) -> _Line:
+        """Return the line whose first character is number `start` of the page's text."""
+        page, box = self._page, self._box
+        first, last = self._number(start), self._number(start + len(text.rstrip()) - 1)
+        pdfium.FPDFText_GetLooseCharBox(page, first, self._into)
+        left, top, height = box.left, box.top, box.top - box.bottom
+        pdfium.FPDFText_GetLooseCharBox(page, last, self._into)
+        if box.right - left > _CHARACTER_WIDTH * height * len(text):
+            text = self._with_cells(text, first, _CELL_GAP * height)
+        weigh = pdfium.FPDFText_GetFontWeight
+        bold = weigh(page, first) >= _BOLD_WEIGHT and weigh(page, last) >= _BOLD_WEIGHT
+        return _Line(text, top, height, bold)
 
-def _box(page: _Handle, index: int) -> pdfium.FS_RECTF:
-    box = pdfium.FS_RECTF()
-    pdfium.FPDFText_GetLooseCharBox(page, index, ctypes.byref(box))
-    return box
+    def _number(self, place: int) -> int:
+        return place if self._aligned else int(pdfium.FPDFText_GetCharIndexFromTextIndex(self._page, place))
+
+    def _with_cells(self, text: str, first: int, gap: float) -> str:
+        """Return the line that begins at character `first`, with a bar at each space wider than `gap` points."""
+        page, box, into, look = self._page, self._box, self._into, pdfium.FPDFText_GetLooseCharBox
+        parts, begun, space = [], 0, text.find(" ", 1)
+        while 0 < space < len(text) - 1:
+            look(page, first + space + 1, into)
+            left = box.left
+            look(page, first + space - 1, into)
+            if left - box.right > gap:
+                parts.append(text[begun:space])
+                begun = space + 1
+            space = text.find(" ", space + 1)
+        return " | ".join([*parts, text[begun:]])
 
 
 def _usual_height(lines: list[_Line]) -> float:

@@ -9,7 +9,6 @@ Like `index.py` this knows nothing about what may be seen; `retrieve.py` asks th
 
 import asyncio
 import json
-import re
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +19,7 @@ from typing import Any, TypeVar
 
 from tunesmith_rag.filters import holds
 from tunesmith_rag.index import DOCUMENT, INDEX, PAGE, Chunk, Filter
-from tunesmith_rag.terms import FUNCTION_WORDS, TOKENIZER, SharedTerms, shared_terms
+from tunesmith_rag.terms import TOKENIZER, SharedTerms, shared_terms, telling_words, words_of
 from tunesmith_shared.errors import Unavailable
 
 T = TypeVar("T")
@@ -120,7 +119,8 @@ class LexicalIndex:
         def read() -> SharedTerms:
             # Opening a file that is not there would make it, and a store without a file has no words.
             if not self._path(store_id).exists():
-                return SharedTerms([{} for _ in questions], [0.0 for _ in questions], [set() for _ in texts])
+                nothing = len(questions)
+                return SharedTerms([{}] * nothing, [0.0] * nothing, [False] * nothing, [set() for _ in texts])
             with self._open(store_id) as connection:
                 return shared_terms(connection, questions, texts)
 
@@ -244,6 +244,5 @@ def match_expression(text: str) -> str:
     Function words are left out where there are others: nearly every chunk has one, and ranking all of them takes time
     in proportion to the store.
     """
-    words = list(dict.fromkeys(re.findall(r"[^\W_]+", text.casefold())))
-    telling = [word for word in words if word not in FUNCTION_WORDS] or words
-    return " OR ".join(f'"{word}"' for word in telling[:_MOST_WORDS])
+    words = telling_words(text) or words_of(text)
+    return " OR ".join(f'"{word}"' for word in words[:_MOST_WORDS])

@@ -6,8 +6,15 @@ from dbos import DBOS
 
 from tunesmith_rag import runtime
 from tunesmith_rag.repository import Documents, Stores
+from tunesmith_shared.clock import now
 from tunesmith_shared.outage import outlasting
 from tunesmith_shared.tables import Document, VectorStore
+
+MODEL_AWAY = "embedding_model_away"
+"""The code of an attempt that ended because the embedding model was away."""
+
+WAITING = "waiting_for_model"
+"""The fact of a document that waits for its embedding model: which, and since when."""
 
 _FLOAT_BYTES = 4
 
@@ -56,6 +63,26 @@ async def publish(document_id: str, revision: int = 0) -> None:
 
 @DBOS.step()
 @outlasting
+async def postpone(document_id: str, revision: int = 0) -> bool:
+    """Let the document wait for its embedding model, without a workflow; say no when it has waited long enough.
+
+    What was read and embedded stays. The next revision has a workflow of its own, which `jobs.watch` starts.
+    """
+    shared = runtime.resources()
+    found = await in_progress(document_id, revision)
+    if found is None:
+        return False
+    document, store = found
+    since = document.facts.get(WAITING, {}).get("since", now())
+    if now() - since >= shared.settings.embedding_wait_seconds:
+        return False
+    facts = {**document.facts, WAITING: {"model": store.embedding_model, "since": since}}
+    async with shared.database.session() as session:
+        return await Documents(session).postpone(document_id, revision, facts)
+
+
+@DBOS.step()
+@outlasting
 async def fail(document_id: str, refusal: dict[str, str], revision: int = 0) -> None:
     """Mark the document failed, with what its owner should know; nothing of it stays in the index."""
     shared = runtime.resources()
@@ -70,7 +97,8 @@ async def fail(document_id: str, refusal: dict[str, str], revision: int = 0) -> 
             revision,
             status="failed",
             usage_bytes=0,
-            error_code=refusal["code"],
+            facts={},
+            error_code="server_error" if refusal["code"] == MODEL_AWAY else refusal["code"],
             error_message=refusal["message"],
         )
 

@@ -22,8 +22,9 @@ async def remove_documents(store_id: str, document_ids: list[str]) -> None:
 async def remove_store(store_id: str) -> None:
     """Remove a vector store with its documents and its collection."""
     with runtime.tracked():
+        document_ids = await contents(store_id)
         await remove_store_rows(store_id)
-        await remove_collection(store_id)
+        await remove_collection(store_id, document_ids)
 
 
 @DBOS.step()
@@ -48,6 +49,14 @@ async def remove_chunks(store_id: str, document_ids: list[str]) -> None:
 
 @DBOS.step()
 @outlasting
+async def contents(store_id: str) -> list[str]:
+    """Return the ids of the store's documents."""
+    async with runtime.resources().database.session() as session:
+        return list(await Documents(session).of_store(store_id))
+
+
+@DBOS.step()
+@outlasting
 async def remove_store_rows(store_id: str) -> None:
     """Remove the rows of the store and its documents: from here on it does not exist for anyone."""
     async with runtime.resources().database.session() as session:
@@ -56,6 +65,9 @@ async def remove_store_rows(store_id: str) -> None:
 
 @DBOS.step()
 @outlasting
-async def remove_collection(store_id: str) -> None:
-    """Remove the store's chunks."""
-    await runtime.resources().index.remove_store(store_id)
+async def remove_collection(store_id: str, document_ids: list[str]) -> None:
+    """Remove the store's chunks, and files of unfinished ingestions."""
+    shared = runtime.resources()
+    await shared.index.remove_store(store_id)
+    for document_id in document_ids:
+        await asyncio.to_thread(shared.work_folder(document_id).remove)

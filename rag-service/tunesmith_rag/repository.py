@@ -69,9 +69,17 @@ class Stores:
         recorded = await self._session.scalar(select(VectorStore.embedding_dimension).where(VectorStore.id == store_id))
         return recorded if recorded is not None else dimension
 
+    async def settle_fingerprint(self, store_id: str, fingerprint: str) -> str:
+        """Record what made a store's vectors if nothing is recorded yet; return what is."""
+        unset = update(VectorStore).where(VectorStore.id == store_id, VectorStore.embedding_fingerprint.is_(None))
+        await self._session.execute(unset.values(embedding_fingerprint=fingerprint))
+        query = select(VectorStore.embedding_fingerprint).where(VectorStore.id == store_id)
+        return (await self._session.scalar(query)) or fingerprint
+
     async def use_model(self, store_id: str | None, model: str | None) -> None:
         """Have a store, or all, filled by `model` from now on (None: the one it has), in whatever dimension."""
-        changed = update(VectorStore).values(embedding_dimension=None, **({"embedding_model": model} if model else {}))
+        unknown = {"embedding_dimension": None, "embedding_fingerprint": None}
+        changed = update(VectorStore).values(**unknown, **({"embedding_model": model} if model else {}))
         await self._session.execute(changed if store_id is None else changed.where(VectorStore.id == store_id))
 
     async def remove(self, store_id: str) -> None:
@@ -155,12 +163,12 @@ class Documents:
         values = {"status": "in_progress", "revision": Document.revision + 1, "updated_at": now(), **start}
         return len((await self._session.execute(again.values(values).returning(Document.id))).all())
 
-    async def hidden(self, store_id: str) -> set[str]:
-        """Return the ids of documents that may have chunks in the index and must not be seen."""
-        query = select(Document.id).where(
+    async def hidden(self, store_id: str) -> dict[str, str]:
+        """Return the documents that may have chunks in the index and must not be seen: their statuses by id."""
+        query = select(Document.id, Document.status).where(
             Document.vector_store_id == store_id, Document.status.in_(("in_progress", "superseded", "deleting"))
         )
-        return set(await self._session.scalars(query))
+        return dict((await self._session.execute(query)).all())
 
     async def completed(self, document_ids: set[str]) -> dict[str, Document]:
         """Return those of the documents that may be seen."""
@@ -219,6 +227,12 @@ class Documents:
         going_on = going_on.where(Document.revision == revision)
         result = await self._session.execute(going_on.values(updated_at=now(), **values).returning(Document.id))
         return result.first() is not None
+
+    async def postpone(self, document_id: str, revision: int, facts: dict[str, Any]) -> bool:
+        """Leave a document in progress to its next revision, with these facts; say whether this one was going on."""
+        going_on = update(Document).where(Document.id == document_id, Document.status == "in_progress")
+        going_on = going_on.where(Document.revision == revision).values(revision=revision + 1, facts=facts)
+        return (await self._session.execute(going_on.returning(Document.id))).first() is not None
 
     async def remove(self, document_ids: Sequence[str]) -> None:
         """Remove documents."""

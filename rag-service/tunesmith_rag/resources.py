@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tunesmith_rag.embed import Embedder
 from tunesmith_rag.fill import Tools
+from tunesmith_rag.fingerprint import Fingerprints
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.parse import ParseLimits
 from tunesmith_rag.settings import RagSettings
@@ -43,6 +44,7 @@ class Resources:
     files: FileStore
     index: Legs
     embedder: Embedder
+    fingerprints: Fingerprints
     endings: Endings = field(default_factory=Endings)
 
     def work_folder(self, document_id: str) -> WorkFolder:
@@ -63,7 +65,7 @@ class Resources:
             settings.ocr_seconds_per_page,
             settings.ocr_max_pages,
         )
-        patience = settings.embedding_wait_seconds
+        patience = min(settings.embedding_place_seconds, settings.embedding_wait_seconds)
         return Tools(self.embedder, self.index, limits, settings.embedding_batch, patience, check_dimension)
 
     @property

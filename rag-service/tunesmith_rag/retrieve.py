@@ -64,6 +64,7 @@ class Retriever:
         stages, notes = await self._staged(question, judged, vectors)
         kept = [result for result in stages.diverse if result.score >= question.score_threshold][: question.count]
         data = merged(kept) if question.merge_neighbours else kept
+        notes += [_coming(found.coming)] if found.coming else []
         return Results(data, versions.texts, evidence, stages, versions.notes + notes, legs, found.documents)
 
     async def _pool(
@@ -93,7 +94,7 @@ class Retriever:
         terms = await self._index.lexical.compare(store_id, question.queries, [result.chunk.text for result in pool])
         judged = [replace(result, coverage=terms.coverage(place)) for place, result in enumerate(pool)]
         similarities, coverages = [one.score for one in judged], [one.coverage for one in judged]
-        return judged, weigh(similarities, coverages, max(terms.known), threshold) if threshold else None
+        return judged, weigh(similarities, coverages, terms, threshold) if threshold else None
 
     async def _staged(
         self, question: Question, pool: list[Result], vectors: dict[str, Matrix]
@@ -115,6 +116,12 @@ class Retriever:
         diverse = [reranked[place] for place in diverse_order([one.relevance for one in reranked], rows, weight)]
         low = [result for result in diverse if result.score < question.score_threshold]
         return Stages(pool, reranker.name, reranked, weight, diverse, low), notes
+
+
+def _coming(documents: int) -> str:
+    one = "1 document of this vector store is still being added, or embedded anew, and was"
+    many = f"{documents} documents of this vector store are still being added, or embedded anew, and were"
+    return f"{one if documents == 1 else many} not searched."
 
 
 def weighed_legs(found: Found, versions: Versions, weights: Weights) -> list[Leg]:

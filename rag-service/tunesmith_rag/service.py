@@ -241,6 +241,7 @@ class VectorStores:
         check_usable(store)
         async with self._database.session() as session:
             await Stores(session).touch(store.id)
+        await self._resources.fingerprints.check(store, self._resources.settings.query_wait_seconds)
         return await self._retriever.search(store, body.question(self._resources.settings.rewrite_model))
 
     def _new_store(self, owner: str, name: str, model: str | None, embedding_model: str | None) -> VectorStore:

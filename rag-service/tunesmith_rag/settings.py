@@ -5,6 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, SecretStr, model_validator
 
+from tunesmith_rag.neighbours import Graph
 from tunesmith_shared.settings import ServiceSettings
 
 
@@ -15,6 +16,14 @@ class RagSettings(ServiceSettings):
         default="",
         description="A Chroma server (http://host:8000). Default: Chroma in this process, in <data_dir>/chroma.",
     )
+
+    index_links: int = Field(
+        default=32, ge=2, le=512, description="Links of a vector in the index of a new vector store (HNSW's M)."
+    )
+    index_build: int = Field(
+        default=100, ge=8, le=4096, description="Candidates for these links while it is built (efConstruction)."
+    )
+    index_search: int = Field(default=200, ge=8, le=4096, description="Candidates while it is searched (efSearch).")
 
     embedding_model: str = Field(default="all-minilm", description="The model that new vector stores embed with.")
     embedding_max_tokens: int = Field(
@@ -32,6 +41,11 @@ class RagSettings(ServiceSettings):
         default=900,
         ge=0,
         description="How long an ingestion waits for an embedding model that is still being prepared.",
+    )
+    embedding_place_seconds: float = Field(
+        default=10,
+        ge=0,
+        description="How long it keeps its place among the ingestions while it waits; then others go on.",
     )
     query_wait_seconds: float = Field(default=20, gt=0, description="How long a search waits for the embedding model.")
 
@@ -59,7 +73,7 @@ class RagSettings(ServiceSettings):
         default=0.3, ge=0, le=1, description="What likeness to a better chunk counts against a chunk; 0 is nothing."
     )
     evidence_threshold: float = Field(
-        default=0.14,
+        default=0.17,
         ge=0,
         le=1,
         description="The least probability that the chunks found answer the question; below it nothing is answered.",
@@ -85,6 +99,11 @@ class RagSettings(ServiceSettings):
     ocr_max_pages: int = Field(default=500, ge=0, description="Pages of a document that are recognised at the most.")
 
     ingestions: int = Field(default=2, ge=1, le=64, description="Documents that are ingested at the same time.")
+
+    @property
+    def graph(self) -> Graph:
+        """How the index of a new vector store is built and searched."""
+        return Graph(self.index_links, self.index_build, self.index_search)
 
     @property
     def tesseract(self) -> str:

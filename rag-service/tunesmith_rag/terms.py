@@ -5,6 +5,7 @@ function words are left out, because how often they stand in a text says nothing
 """
 
 import math
+import re
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,12 +29,14 @@ CREATE VIRTUAL TABLE terms USING fts5vocab (texts, instance);
 
 @dataclass(frozen=True)
 class SharedTerms:
-    """For each question the weights of its terms (inverse document frequency) and the share of this weight that stands
-    anywhere in the store; for each text its terms.
+    """For each question the weights of its terms (inverse document frequency), the share of this weight that stands
+    anywhere in the store, and whether all its terms with figures (codes, part numbers, years) do; for each text its
+    terms.
     """
 
     weights: list[dict[str, float]]
     known: list[float]
+    identified: list[bool]
     texts: list[set[str]]
 
     def coverage(self, text: int) -> float:
@@ -43,15 +46,27 @@ class SharedTerms:
 
 def shared_terms(store: sqlite3.Connection, questions: Sequence[str], texts: Sequence[str]) -> SharedTerms:
     """Compare `questions` with `texts`, rarity as in the full-text index that `store` is connected to."""
-    *found, stop = terms_of([*questions, *texts, " ".join(FUNCTION_WORDS)])
+    # Left out as words, not as terms: "herrings" and "her" have the same stem.
+    found = terms_of([*(" ".join(telling_words(question)) for question in questions), *texts])
     store.execute("CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab (main, words, row)")
     (size,) = store.execute("SELECT coalesce(max(number), 0) FROM chunks").fetchone()
-    weights, known = [], []
+    weights, known, identified = [], [], []
     for terms in found[: len(questions)]:
-        frequencies = {term: _frequency(store, term) for term in terms - stop}
+        frequencies = {term: _frequency(store, term) for term in terms}
         weights.append({term: _rarity(size, frequency) for term, frequency in frequencies.items()})
         known.append(_share(weights[-1], {term for term, frequency in frequencies.items() if frequency}))
-    return SharedTerms(weights, known, found[len(questions) :])
+        identified.append(all(frequency for term, frequency in frequencies.items() if _has_figure(term)))
+    return SharedTerms(weights, known, identified, found[len(questions) :])
+
+
+def telling_words(text: str) -> list[str]:
+    """Return the words of `text` that are no function words, each once, in lower case."""
+    return [word for word in words_of(text) if word not in FUNCTION_WORDS]
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words of `text`, each once, in lower case."""
+    return list(dict.fromkeys(re.findall(r"[^\W_]+", text.casefold())))
 
 
 def terms_of(texts: Sequence[str]) -> list[set[str]]:
@@ -66,6 +81,10 @@ def terms_of(texts: Sequence[str]) -> list[set[str]]:
     finally:
         scratch.close()
     return found
+
+
+def _has_figure(term: str) -> bool:
+    return any(character.isdigit() for character in term)
 
 
 def _frequency(store: sqlite3.Connection, term: str) -> int:

@@ -17,11 +17,14 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class Found:
-    """The hits of every version by meaning, of every question as asked by words, and the documents they are from."""
+    """The hits of every version by meaning, of every question as asked by words, the documents they are from, and how
+    many documents are on their way and cannot be found yet.
+    """
 
     dense: list[list[Hit]]
     lexical: list[list[WordHit]]
     documents: dict[str, Document]
+    coming: int
 
 
 class Finder:
@@ -53,8 +56,9 @@ class Finder:
                 documents = await Documents(session).completed(found)
                 after = await Documents(session).hidden(store_id)
             if after == before and found <= documents.keys():
-                return Found(dense, lexical, documents)
-            before, condition = after, _without(where, after | (found - documents.keys()))
+                coming = sum(status == "in_progress" for status in after.values())
+                return Found(dense, lexical, documents, coming)
+            before, condition = after, _without(where, after.keys() | (found - documents.keys()))
         raise Unavailable("The documents of this vector store are changing too fast to be searched.", retry_after=1)
 
     async def vectors(self, store_id: str, found: Found, names: Iterable[str]) -> dict[str, Matrix]:
@@ -62,7 +66,7 @@ class Finder:
         known = {hit.chunk.id: hit.vector for hits in found.dense for hit in hits}
         return known | await self._index.dense.vectors(store_id, [name for name in names if name not in known])
 
-    async def _hidden(self, store_id: str) -> set[str]:
+    async def _hidden(self, store_id: str) -> dict[str, str]:
         async with self._database.session() as session:
             return await Documents(session).hidden(store_id)
 

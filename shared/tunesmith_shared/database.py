@@ -1,5 +1,6 @@
 """The relational database: one engine a process, one transaction a session."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -67,11 +68,13 @@ class _Glances:
     """Single rows, read in autocommit mode: each sees what was committed before it.
 
     SQLite tells by its data version (https://sqlite.org/pragma.html#pragma_data_version) whether anybody, in whatever
-    process, has committed since a row was read; the rows of one version are remembered.
+    process, has committed since a row was read; the rows of one version are remembered. The version is asked for once
+    in a turn of the event loop: whatever asks in that turn came from outside before it began.
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._version: object = None
+        self._current = False
         self._rows: dict[tuple[object, ...], Row[Any] | None] = {}
         self._remote = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._local: Engine | None = None
@@ -87,15 +90,24 @@ class _Glances:
                 return row
         if self._connection is None:
             self._connection = self._local.connect()
-        driver: Any = self._connection.connection.dbapi_connection
-        version = driver.execute("PRAGMA data_version").fetchone()
-        if version != self._version or len(self._rows) >= _MOST_REMEMBERED:
-            self._version = version
-            self._rows.clear()
+        if not self._current:
+            self._renew(self._connection)
         asked = (query, *values.values())
         if asked not in self._rows:
             self._rows[asked] = self._connection.execute(query, values).first()
         return self._rows[asked]
+
+    def _renew(self, connection: Connection) -> None:
+        driver: Any = connection.connection.dbapi_connection
+        version = driver.execute("PRAGMA data_version").fetchone()
+        if version != self._version or len(self._rows) >= _MOST_REMEMBERED:
+            self._version = version
+            self._rows.clear()
+        self._current = True
+        asyncio.get_running_loop().call_soon(self._expire)
+
+    def _expire(self) -> None:
+        self._current = False
 
     def close(self) -> None:
         if self._connection is not None:

@@ -6,6 +6,7 @@ At the end of the grace period an open stream gets an error event, and a request
 """
 
 import asyncio
+from collections.abc import Awaitable
 
 import orjson
 from starlette.datastructures import Headers
@@ -83,15 +84,15 @@ class _Answer:
         self._ended = False
         self._last = b"\n"
 
-    async def send(self, message: Message) -> None:
-        """Pass a part on."""
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass a part on, without a coroutine of its own: a stream has many."""
         if message["type"] == "http.response.start":
             self._started = True
             self._headers = list(message.get("headers", ()))
         else:
             self._last = message.get("body", b"")[-1:] or self._last
             self._ended = not message.get("more_body", False)
-        await self._send(message)
+        return self._send(message)
 
     async def break_off(self, scope: Scope, receive: Receive) -> None:
         """Say that the service stops. An answer that is neither a stream nor begun stays cut: nothing can be said."""

@@ -42,6 +42,7 @@ def configure(level: str, style: str) -> None:
     handler.setFormatter(_Json() if style == "json" else _Text())
     # Not in our lines, and found out for each of them otherwise (docs.python.org/3/howto/logging.html#optimization).
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    setattr(logging, "_srcfile", None)  # noqa: B010 - the documented switch, which type checkers do not know
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for chatty in ("httpx", "httpcore", "aiosqlite", "asyncio", "chromadb.telemetry", "alembic"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

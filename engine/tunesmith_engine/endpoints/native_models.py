@@ -3,7 +3,7 @@
 import asyncio
 import time
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
@@ -61,9 +61,9 @@ Named = Annotated[NamedRequest, Depends(json_body(NamedRequest))]
 
 @router.get("/version")
 @router.head("/version")
-async def version() -> dict[str, str]:
-    """The version of Ollama's API that is spoken here."""
-    return {"version": OLLAMA_VERSION}
+async def version() -> dict[str, Any]:
+    """The version of Ollama's API that is spoken here, and what `/v1` knows beyond it."""
+    return {"version": OLLAMA_VERSION, "extensions": ["n", "truncate"]}
 
 
 @router.get("/tags")

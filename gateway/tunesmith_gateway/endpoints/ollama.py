@@ -6,12 +6,13 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
-from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator, Services
+from tunesmith_gateway.dependencies import Chatter, GatewayServices, Services
 from tunesmith_gateway.endpoints.ollama_sessions import answer_in_session
 from tunesmith_gateway.endpoints.v1 import read_json
+from tunesmith_gateway.generation_routes import Generates
 from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.relay import NDJSON, Generation, Relay
-from tunesmith_gateway.upstream import Outgoing, Target
+from tunesmith_gateway.upstream import Outgoing, Target, native_error
 from tunesmith_shared.errors import BadRequest, NotFound, TunesmithError
 
 _DIGEST = re.compile(r"sha256[:-][0-9a-fA-F]{64}")
@@ -39,12 +40,13 @@ async def _ask(request: Request, services: Services, caller: Caller, generation:
 
 
 async def _as_answered(error: TunesmithError) -> TunesmithError:
-    return error
+    return native_error(error)
 
 
-@router.post("/generate", response_model=None)
-@router.post("/chat", response_model=None)
-async def generation(request: Request, services: GatewayServices, caller: Generator) -> Response:
+@router.post("/generate")
+@router.post("/chat")
+@Generates
+async def generation(request: Request, services: Services, caller: Caller) -> Response:
     """Generate with a model; with a `session_id` as a turn of that session."""
     body = await read_json(request)
     if body.get("session_id") is not None:
@@ -54,7 +56,8 @@ async def generation(request: Request, services: GatewayServices, caller: Genera
 
 @router.post("/embed")
 @router.post("/embeddings")
-async def embedding(request: Request, services: GatewayServices, caller: Generator) -> Relay:
+@Generates
+async def embedding(request: Request, services: Services, caller: Caller) -> Response:
     """Embed with a model."""
     return await _ask(request, services, caller)
 

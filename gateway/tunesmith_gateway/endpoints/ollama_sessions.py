@@ -13,11 +13,12 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 
 from tunesmith_gateway.answers import Answer
 from tunesmith_gateway.chat import Generated, Question, Turn
-from tunesmith_gateway.dependencies import Services, held
+from tunesmith_gateway.dependencies import Services
 from tunesmith_gateway.disconnect import while_connected
+from tunesmith_gateway.places import held
 from tunesmith_gateway.relay import NDJSON, error_event
 from tunesmith_gateway.sessions import checked_session_id
-from tunesmith_gateway.upstream import Outgoing, answered_error
+from tunesmith_gateway.upstream import Outgoing, answered_error, native_error
 from tunesmith_gateway.usage import count
 from tunesmith_shared.errors import BadRequest, TunesmithError, UpstreamFailed
 
@@ -28,20 +29,21 @@ _OURS = ("session_id", "prompt", "system", "images", "messages", "context", "raw
 
 async def answer_in_session(request: Request, services: Services, owner: str, model: str, body: Json) -> Response:
     """Return the answer to a request with a `session_id`, whole or as the stream that Ollama's clients expect."""
-    turn = await while_connected(request, _prepared(request, services, owner, model, body))
+    turn = await while_connected(request.receive, _prepared(request, services, owner, model, body))
     passed = {name: value for name, value in body.items() if name not in _OURS}
     asked = {**passed, "model": turn.model, "messages": turn.messages, "truncate": False}
     route = services.backends.route(turn.model)
-    answer = await while_connected(request, route.send(Outgoing("POST", "/api/chat", owner, body=asked)))
+    answer = await while_connected(request.receive, route.send(Outgoing("POST", "/api/chat", owner, body=asked)))
     held(request).enter_context(answer)
     if answer.status >= 400:
         content = await answer.read()
-        raise answered_error(route.name, answer.status, content, answer.headers.get("retry-after"))
+        refused = answered_error(route.name, answer.status, content, answer.headers.get("retry-after"))
+        raise native_error(refused)
     as_chat = request.url.path.endswith("/chat")
     if body.get("stream", True):
         lines = _lines(services, turn, answer, request.url.path)
         return StreamingResponse(lines, media_type=NDJSON.content_type)
-    part: Json = orjson.loads(await while_connected(request, answer.read()))
+    part: Json = orjson.loads(await while_connected(request.receive, answer.read()))
     await _remember(services, turn, part["message"]["content"], part)
     return JSONResponse(_shown({**part, "tunesmith": _extras(turn)}, as_chat=as_chat))
 

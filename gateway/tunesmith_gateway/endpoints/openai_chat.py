@@ -1,6 +1,6 @@
 """OpenAI's dialect: chat completions.
 
-A request without our extensions is relayed to a backend, its bytes untouched. One with `session_id`, `documents`
+A request without our extensions is relayed to a backend as it is. One with `session_id`, `documents`
 or `vector_store_ids` gets history and excerpts put before the model, and citations and the session behind the answer;
 `self_consistency` puts several samples in the model's place.
 """
@@ -17,10 +17,13 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tunesmith_gateway.chat import Generated, Question, Turn
 from tunesmith_gateway.choices import merged, several
-from tunesmith_gateway.dependencies import GatewayServices, Generator, Services, held
+from tunesmith_gateway.dependencies import Services
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.endpoints.retrieval import RetrievalOptions, shown_retrieval
 from tunesmith_gateway.endpoints.v1 import generate, model_of, number_of_choices, read_json
+from tunesmith_gateway.generation_routes import Generates
+from tunesmith_gateway.keys import Caller
+from tunesmith_gateway.places import held
 from tunesmith_gateway.refusals import refusal_chunks, refusal_completion
 from tunesmith_gateway.sampling import consistent_answer, in_chunks
 from tunesmith_gateway.self_consistency import SelfConsistency
@@ -43,18 +46,19 @@ class Extensions(BaseModel):
     self_consistency: SelfConsistency | None = None
 
 
-@router.post("/chat/completions", response_model=None)
-async def chat_completions(request: Request, services: GatewayServices, caller: Generator) -> Response:
+@router.post("/chat/completions")
+@Generates
+async def chat_completions(request: Request, services: Services, caller: Caller) -> Response:
     """Answer a conversation, whole or as a stream."""
     body = await read_json(request)
     if not is_extended(body):
         return await generate(request, services, caller, "/v1/chat/completions", body)
     extensions = _extensions(body)
     prepared = _prepare(services, caller.owner, body, extensions, held(request))
-    turn, upstream_body = await while_connected(request, prepared)
+    turn, upstream_body = await while_connected(request.receive, prepared)
     if body.get("stream") and extensions.self_consistency is None:
         return StreamingResponse(_streamed(services, turn, upstream_body), media_type="text/event-stream")
-    answer = await while_connected(request, _whole(services, turn, upstream_body, extensions.self_consistency))
+    answer = await while_connected(request.receive, _whole(services, turn, upstream_body, extensions.self_consistency))
     if body.get("stream"):
         include_usage = bool((body.get("stream_options") or {}).get("include_usage"))
         return StreamingResponse(in_chunks(answer, include_usage=include_usage), media_type="text/event-stream")

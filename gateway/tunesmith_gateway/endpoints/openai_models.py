@@ -4,26 +4,29 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import Response
 
-from tunesmith_gateway.choices import Choices
-from tunesmith_gateway.dependencies import Chatter, GatewayServices, Generator
+from tunesmith_gateway.dependencies import Chatter, GatewayServices, Services
 from tunesmith_gateway.endpoints.v1 import generate, model_of, read_json, relay
+from tunesmith_gateway.generation_routes import Generates
+from tunesmith_gateway.keys import Caller
 from tunesmith_gateway.model_names import canonical
 from tunesmith_gateway.models import ListedModel
-from tunesmith_gateway.relay import Relay
 from tunesmith_shared.schemas.base import Deleted, Page
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
 
-@router.post("/completions", response_model=None)
-async def completions(request: Request, services: GatewayServices, caller: Generator) -> Relay | Choices:
+@router.post("/completions")
+@Generates
+async def completions(request: Request, services: Services, caller: Caller) -> Response:
     """Complete a text."""
     return await generate(request, services, caller, "/v1/completions", await read_json(request))
 
 
-@router.post("/embeddings", response_model=None)
-async def embeddings(request: Request, services: GatewayServices, caller: Generator) -> Relay:
+@router.post("/embeddings")
+@Generates
+async def embeddings(request: Request, services: Services, caller: Caller) -> Response:
     """Embed a text, or several."""
     body = await read_json(request)
     await services.models.allow(caller.owner, model_of(body))

@@ -12,10 +12,11 @@ from fastapi.responses import StreamingResponse
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from tunesmith_gateway.chat import Generated, Question, Turn
-from tunesmith_gateway.dependencies import GatewayServices, Generator, Services, held
+from tunesmith_gateway.dependencies import GatewayServices, Services
 from tunesmith_gateway.disconnect import while_connected
 from tunesmith_gateway.endpoints.retrieval import RetrievalOptions, shown_retrieval
 from tunesmith_gateway.keys import Caller
+from tunesmith_gateway.places import Generator, held
 from tunesmith_gateway.sampling import consistent_text, shown, whole
 from tunesmith_gateway.self_consistency import SelfConsistency
 from tunesmith_gateway.sessions import checked_session_id
@@ -85,8 +86,8 @@ async def generate(
     wanted: GenerateRequest, request: Request, services: GatewayServices, caller: Generator
 ) -> dict[str, Any]:
     """Answer a prompt."""
-    turn = await while_connected(request, _prepare(services, caller, wanted, held(request)))
-    return await while_connected(request, _whole(services, turn, wanted))
+    turn = await while_connected(request.receive, _prepare(services, caller, wanted, held(request)))
+    return await while_connected(request.receive, _whole(services, turn, wanted))
 
 
 @router.post("/agenerate")
@@ -97,9 +98,9 @@ async def agenerate(
 
     With `self_consistency` there is one piece: the winner, when all samples are there.
     """
-    turn = await while_connected(request, _prepare(services, caller, wanted, held(request)))
+    turn = await while_connected(request.receive, _prepare(services, caller, wanted, held(request)))
     if wanted.self_consistency is not None:
-        answer = await while_connected(request, _whole(services, turn, wanted))
+        answer = await while_connected(request.receive, _whole(services, turn, wanted))
         return StreamingResponse(_at_once(answer), media_type="text/event-stream")
     return StreamingResponse(_streamed(services, turn, wanted.options()), media_type="text/event-stream")
 

@@ -7,7 +7,10 @@ from tunesmith_shared.tables.base import Base, Json
 
 
 class VectorStore(Base):
-    """A set of documents that can be searched. `model` is set for the store that belongs to one model's documents."""
+    """A set of documents that can be searched. `model` is set for the store that belongs to one model's documents.
+
+    `embedding_fingerprint` is what its embedding model made of a known text (`tunesmith_rag/fingerprint.py`).
+    """
 
     __tablename__ = "vector_stores"
     __table_args__ = (UniqueConstraint("owner", "model"),)
@@ -17,6 +20,7 @@ class VectorStore(Base):
     model: Mapped[str | None] = mapped_column(String(256))
     embedding_model: Mapped[str] = mapped_column(String(256))
     embedding_dimension: Mapped[int | None]
+    embedding_fingerprint: Mapped[str | None] = mapped_column(Text)
     details: Mapped[Json] = mapped_column(default=dict)
     expires_after_days: Mapped[int | None]
     created_at: Mapped[int]

@@ -1,0 +1,28 @@
+"""How the index finds nearest neighbours: what its graph costs, and what it finds."""
+
+from dataclasses import dataclass
+
+from chromadb.api.collection_configuration import CreateCollectionConfiguration, HNSWConfiguration
+
+
+@dataclass(frozen=True)
+class Graph:
+    """The graph that finds nearest neighbours (HNSW; Malkov and Yashunin 2016, arXiv:1603.09320): links of a vector
+    (M), candidates while it is built (efConstruction) and while it is searched (efSearch). More find more and take
+    longer; `benchmarks/documents/index.py` shows what these find. A collection keeps those it was made with.
+    """
+
+    links: int = 32
+    build: int = 100
+    search: int = 200
+
+    @property
+    def configuration(self) -> CreateCollectionConfiguration:
+        """What Chroma is told when a collection is made."""
+        hnsw = HNSWConfiguration(
+            space="cosine", max_neighbors=self.links, ef_construction=self.build, ef_search=self.search
+        )
+        return CreateCollectionConfiguration(hnsw=hnsw)
+
+
+USUAL = Graph()
