@@ -57,7 +57,7 @@ _WHOLE = _answer("200 OK", whole())
 _UNKNOWN = _answer("404 Not Found", b'{"error":"not found"}')
 _OTHERS = {
     b"/api/tags": _answer("200 OK", json.dumps({"models": [_TAG]}).encode()),
-    b"/api/ps": _answer("200 OK", b'{"models":[]}'),
+    b"/api/ps": _answer("200 OK", json.dumps({"models": [{**_TAG, "context_length": 4096}]}).encode()),
     b"/api/version": _answer("200 OK", b'{"version":"0.33.0"}'),
     b"/api/show": _answer("200 OK", b'{"parameters":""}'),
     b"/v1/models": _answer("200 OK", json.dumps({"object": "list", "data": [{"id": MODEL}]}).encode()),

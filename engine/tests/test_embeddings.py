@@ -50,11 +50,12 @@ def test_the_older_route_gives_the_same_vector(engine: Engine) -> None:
     assert np.allclose(old, new, atol=1e-4)
 
 
-def test_a_long_input_is_cut_or_refused(engine: Engine) -> None:
-    long = "word " * 600
+@pytest.mark.parametrize("words", [600, 6000], ids=["longer than the context", "longer than a batch"])
+def test_a_long_input_is_cut_or_refused(engine: Engine, words: int) -> None:
+    long = "word " * words
     cut = engine.ollama.embed(EMBEDDING, ["short", long])
     assert cut.prompt_eval_count == 3 + 256
-    with pytest.raises(ollama.ResponseError, match="602 tokens and the context holds 256") as caught:
+    with pytest.raises(ollama.ResponseError, match=f"{words + 2} tokens and the context holds 256") as caught:
         engine.ollama.embed(EMBEDDING, long, truncate=False)
     assert caught.value.status_code == 400
 

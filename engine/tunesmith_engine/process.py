@@ -21,11 +21,13 @@ from tunesmith_shared.errors import BadRequest, TunesmithError
 _logger = logging.getLogger("tunesmith.engine.process")
 
 _KEPT_LOG_LINES = 20
+_TOO_LARGE = re.compile(r"input \((\d+) tokens\) is too large to process")  # of embeddings, which are read at once
 _EXIT_SECONDS = 2.0
 _LONGEST_LINE_BYTES = 1 << 20  # one event of a stream; a tool call's fragment is the longest
-# Waiting OpenMP threads that spin take the core from whatever else runs: with a training beside it, decoding
-# fell from 24 to 8 tokens/s on two cores. The allocator setting returns freed memory to the system.
-_CHILD_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "MALLOC_ARENA_MAX": "2"}
+# A token is some thousand short waits of OpenMP's threads for each other. Threads that sleep at each halve the speed on
+# idle cores; threads that spin for milliseconds, which is the default, take the core from the one that they wait for
+# when something else runs. These spin for microseconds. The allocator setting returns freed memory to the system.
+_CHILD_ENVIRONMENT = {"GOMP_SPINCOUNT": "1000", "MALLOC_ARENA_MAX": "2"}
 
 
 class RunnerFailed(TunesmithError):
@@ -134,7 +136,7 @@ class ModelProcess:
         try:
             async with self._session.post(f"http://model{path}", json=body) as response:
                 if response.status != 200:
-                    raise _refusal(response.status, await response.read())
+                    raise _refusal(response.status, await response.read(), self.specification.num_ctx)
                 try:
                     yield response
                 finally:
@@ -166,7 +168,7 @@ class ModelProcess:
         return self._log[-1] if self._log else "the model process gave no reason"
 
 
-def _refusal(status: int, content: bytes) -> TunesmithError:
+def _refusal(status: int, content: bytes, num_ctx: int) -> TunesmithError:
     """The typed error for an error answer of llama.cpp's server."""
     try:
         error = orjson.loads(content)["error"]
@@ -176,6 +178,8 @@ def _refusal(status: int, content: bytes) -> TunesmithError:
     if kind == "exceed_context_size_error":
         numbers = [int(number) for number in re.findall(r"\d+", message)]
         return ContextExceeded(error.get("n_prompt_tokens", numbers[0]), error.get("n_ctx", numbers[-1]))
+    if (too_large := _TOO_LARGE.match(message)) and int(too_large[1]) > num_ctx:
+        return ContextExceeded(int(too_large[1]), num_ctx)
     if 400 <= status < 500:
         return BadRequest(message)
     return RunnerFailed(message)

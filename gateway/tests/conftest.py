@@ -44,6 +44,9 @@ class FaultyOllama:
         model = {"name": "m:latest", "size": 1, "details": details, "modified_at": "2026-01-01T00:00:00Z"}
         return web.json_response({"models": [model]})
 
+    async def version(self, _request: web.Request) -> web.Response:
+        return web.json_response({"version": "0.0.0", "extensions": ["truncate"]})
+
     async def chat(self, request: web.Request) -> web.StreamResponse:
         sse = request.path.startswith("/v1")
         response = web.StreamResponse(headers={"content-type": "text/event-stream" if sse else "application/x-ndjson"})
@@ -82,6 +85,7 @@ async def faulty_server() -> AsyncIterator[FaultyOllama]:
     server = FaultyOllama("")
     app = web.Application()
     app.router.add_get("/api/tags", server.tags)
+    app.router.add_get("/api/version", server.version)
     app.router.add_post("/v1/chat/completions", server.chat)
     app.router.add_post("/v1/completions", server.silent)
     app.router.add_post("/api/chat", server.chat)

@@ -65,6 +65,10 @@ class ScriptedOllama:
         shape = self._shape(request.path, body)
         return _streamed(shape) if body.get("stream") and "choices" in shape else web.json_response(shape)
 
+    async def version(self, _request: web.Request) -> web.Response:
+        """Say that nothing is cut that is not to be cut, as the engine does."""
+        return web.json_response({"version": "0.0.0", "extensions": ["truncate"]})
+
     def _shape(self, path: str, body: Json) -> Json:
         usage = {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}
         if path == "/v1/embeddings":
@@ -105,6 +109,7 @@ async def scripted_ollama() -> AsyncIterator[ScriptedOllama]:
     app = web.Application()
     app.router.add_get("/api/tags", server.tags)
     app.router.add_get("/api/ps", server.loaded)
+    app.router.add_get("/api/version", server.version)
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/api/chat"):
         app.router.add_post(path, server.answer)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)

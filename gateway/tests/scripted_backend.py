@@ -16,7 +16,10 @@ _PIECE = b'data: {"choices": [{"index": 0, "delta": {"content": "x"}, "finish_re
 
 @dataclass
 class ScriptedBackend:
-    """Answers generations as `mood` says; `bodies` and `headers` are what came, `running` what is held."""
+    """Answers generations as `mood` says; `bodies` and `headers` are what came, `running` what is held.
+
+    `context` is how many tokens it takes, as it tells; with 0 it does not tell, and takes any.
+    """
 
     name: str
     models: tuple[str, ...]
@@ -27,12 +30,14 @@ class ScriptedBackend:
     headers: list[dict[str, str]] = field(default_factory=list)
     running: int = 0
     knows_n: bool = True
+    context: int = 0
     open: asyncio.Event = field(default_factory=asyncio.Event)
 
     def reset(self) -> None:
         """Be well, and know of nothing."""
         self.mood = "well"
         self.knows_n = True
+        self.context = 0
         self.bodies.clear()
         self.headers.clear()
         self.open = asyncio.Event()
@@ -48,6 +53,18 @@ class ScriptedBackend:
 
     async def version(self, _request: web.Request) -> web.Response:
         return web.json_response({"version": "0.0.0"})
+
+    async def loaded(self, _request: web.Request) -> web.Response:
+        return web.json_response({"models": [{"name": name, "context_length": self.context} for name in self.models]})
+
+    async def asked_whether_it_fits(self, request: web.Request) -> web.Response:
+        """Refuse what has more words than the context has tokens, as Ollama does under `truncate: false`."""
+        body = await request.json()
+        assert body["truncate"] is False
+        said = str(body.get("prompt") or body.get("input") or [message["content"] for message in body["messages"]])
+        if self.context and len(said.split()) > self.context:
+            return web.json_response({"error": "the input length exceeds the context length"}, status=400)
+        return web.json_response({"done": True})
 
     async def shown(self, _request: web.Request) -> web.Response:
         return web.json_response({"parameters": 'temperature 0.25\nstop "x"'})
@@ -102,7 +119,10 @@ async def running(backend: ScriptedBackend) -> AsyncIterator[ScriptedBackend]:
     app = web.Application()
     app.router.add_get("/api/tags", backend.tags)
     app.router.add_get("/api/version", backend.version)
+    app.router.add_get("/api/ps", backend.loaded)
     app.router.add_post("/api/show", backend.shown)
+    for path in ("/api/chat", "/api/generate", "/api/embed"):
+        app.router.add_post(path, backend.asked_whether_it_fits)
     app.router.add_get("/v1/models", backend.listed)
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings"):
         app.router.add_post(path, backend.generate)

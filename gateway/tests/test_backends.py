@@ -220,6 +220,24 @@ async def test_what_ollama_ignores_is_written_out_for_it(table: Table) -> None:
     assert [body["n"] for body in sent if "n" in body] == [3], "whether it is ignored shows with the first answer"
 
 
+@pytest.mark.parametrize(
+    ("path", "field"), [("chat/completions", "messages"), ("completions", "prompt"), ("embeddings", "input")]
+)
+async def test_what_ollama_would_cut_is_refused(table: Table, path: str, field: str) -> None:
+    table.left.context = table.right.context = 100
+
+    async def ask(text: str) -> httpx.Response:
+        said = [{"role": "user", "content": text}] if field == "messages" else text
+        return await table.client.post(f"/v1/{path}", json={"model": "m", field: said})
+
+    for fitting in ("w", "w " * 90):
+        assert (await ask(fitting)).is_success
+    asked = table.asked
+    answer = await ask("w " * 200)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "context_length_exceeded")
+    assert table.asked == asked == 2, "nothing is generated from a part of a prompt"
+
+
 async def test_a_refused_key_is_the_operators_matter(table: Table) -> None:
     table.hosted.mood = "locked"
     answer = await table.ask("large")

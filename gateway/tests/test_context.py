@@ -57,6 +57,9 @@ class WordyOllama:
     async def loaded(self, _request: web.Request) -> web.Response:
         return web.json_response({"models": [{"name": "m:latest", "context_length": CONTEXT}]})
 
+    async def version(self, _request: web.Request) -> web.Response:
+        return web.json_response({"version": "0.0.0"})
+
     async def tags(self, _request: web.Request) -> web.Response:
         details = {"family": "llama", "parameter_size": "1M", "quantization_level": "F16"}
         model = {"name": "m:latest", "size": 1, "details": details, "modified_at": "2026-01-01T00:00:00Z"}
@@ -73,6 +76,7 @@ async def wordy_server() -> AsyncIterator[tuple[WordyOllama, str]]:
     app.router.add_post("/v1/chat/completions", server.openai_chat)
     app.router.add_get("/api/ps", server.loaded)
     app.router.add_get("/api/tags", server.tags)
+    app.router.add_get("/api/version", server.version)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -3,10 +3,11 @@
 import base64
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
+import httpx
 import ollama
 import openai
 import pytest
@@ -184,3 +185,22 @@ def test_langchains_chat_ollama(platform: Platform) -> None:
         whole = model.invoke("Name an animal.")
         assert whole.text
         assert "".join(chunk.text for chunk in model.stream("Name an animal.")) == whole.text
+
+
+def test_a_prompt_that_is_too_long_is_refused_and_nothing_is_cut(gpt: openai.OpenAI, platform: Platform) -> None:
+    text = "word " * 6000
+    said: list[Any] = [{"role": "user", "content": text}]
+
+    def refused(ask: Callable[..., Any], **wanted: Any) -> None:
+        with pytest.raises(openai.BadRequestError, match=r"has \d+ tokens and the context holds \d+") as raised:
+            ask(**wanted)
+        assert raised.value.code == "context_length_exceeded"
+
+    refused(gpt.chat.completions.create, model=MODEL, messages=said)
+    refused(gpt.chat.completions.create, model=MODEL, messages=said, stream=True)
+    refused(gpt.chat.completions.create, model=MODEL, messages=said, n=2)
+    refused(gpt.completions.create, model=MODEL, prompt=text)
+    refused(gpt.embeddings.create, model=EMBEDDER, input=["short", text])
+    headers = {"authorization": f"Bearer {platform.key}"}
+    plain = httpx.post(f"{platform.url}/generate", headers=headers, json={"prompt": text}, timeout=60)
+    assert (plain.status_code, plain.json()["error"]["code"]) == (400, "context_length_exceeded")

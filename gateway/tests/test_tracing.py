@@ -44,6 +44,9 @@ class Collector:
         model = {"name": "m:latest", "size": 1, "details": {}, "modified_at": "2026-01-01T00:00:00Z"}
         return web.json_response({"models": [model]})
 
+    async def version(self, _request: web.Request) -> web.Response:
+        return web.json_response({"version": "0.0.0", "extensions": ["truncate"]})
+
     async def chat(self, request: web.Request) -> web.StreamResponse:
         self.shown.append(request.headers.get("traceparent"))
         if not (await request.json()).get("stream"):
@@ -67,6 +70,7 @@ async def collector() -> AsyncIterator[Collector]:
     collector, app = Collector(), web.Application()
     app.router.add_post("/v1/traces", collector.collect)
     app.router.add_get("/api/tags", collector.tags)
+    app.router.add_get("/api/version", collector.version)
     app.router.add_post("/v1/chat/completions", collector.chat)
     runner = web.AppRunner(app)
     await runner.setup()

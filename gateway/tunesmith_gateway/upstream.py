@@ -3,6 +3,7 @@
 Redirects are not followed anywhere: a URL comes from configuration alone, and a key goes nowhere else.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ Json = dict[str, Any]
 
 OWNER_HEADER = "x-tunesmith-owner"
 _JSON = "application/json"
+_TOO_LONG = re.compile("context holds|context length|exceeds the (available )?context")
 
 
 class ServerFailed(errors.UpstreamFailed):
@@ -93,7 +95,11 @@ class Target(ABC):
         Raises the error that the service answered with, as `send` does, and `UpstreamFailed` when what it says is no
         JSON.
         """
-        with await self.send(Outgoing(method, path, owner, body=body, params=params)) as answer:
+        return await self.call_for(Outgoing(method, path, owner, body=body, params=params))
+
+    async def call_for(self, request: Outgoing) -> Any:
+        """Send `request` and return the answer's JSON. Raises as `call` does."""
+        with await self.send(request) as answer:
             content = await answer.read()
         if answer.status >= 400:
             raise answered_error(self.name, answer.status, content, answer.headers.get("retry-after"))
@@ -176,7 +182,8 @@ def answered_error(name: str, status: int, content: bytes, retry_after: str | No
     if isinstance(shown, dict):
         message = str(shown.get("message") or f"The {name} answered with status {status}.")
         return kind(message, param=shown.get("param"), code=shown.get("code"), retry_after=wait)
-    return kind(str(shown), retry_after=wait)
+    too_long = kind is errors.BadRequest and _TOO_LONG.search(str(shown)) is not None
+    return kind(str(shown), code="context_length_exceeded" if too_long else None, retry_after=wait)
 
 
 def native_error(error: errors.TunesmithError) -> errors.TunesmithError:

@@ -34,7 +34,6 @@ Check = Callable[[FastAPI], Awaitable[object]]
 CHECK_SECONDS = 5.0
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
 """Of the framework: ours is `tracing`, `/metrics` and the logs."""
-_OBJECTS_TO_COLLECT = 20_000  # a request's go by themselves: looking among them for cycles takes a tenth of its time
 _CLOSE_SECONDS = 2  # for connections whose requests have ended
 
 _logger = logging.getLogger("tunesmith.app")
@@ -92,7 +91,6 @@ def serve(app: FastAPI, host: str, port: int) -> None:
     )
     server = _Server(config, app)
     gc.freeze()
-    gc.set_threshold(_OBJECTS_TO_COLLECT)
     gc.enable()
     try:
         server.run()

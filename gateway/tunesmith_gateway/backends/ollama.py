@@ -1,23 +1,30 @@
 """A backend that speaks Ollama's API: the engine, or Ollama itself.
 
 Requests pass as they are, but for what Ollama's `/v1` would get wrong: it ignores `max_completion_tokens` and puts 1.0
-in place of the model's own temperature, so both are written out where a request needs them.
+in place of the model's own temperature, so both are written out where a request needs them. And it cuts a prompt that
+is longer than the context: the engine refuses one when it is told to, an Ollama is asked first where that can happen.
 """
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any, TypeVar
 
 import aiohttp
 
 from tunesmith_gateway.answers import Answer
+from tunesmith_gateway.backends.ollama_prompts import CUTTING, at_most, native_question
 from tunesmith_gateway.backends.protocol import Condition, Json, Offer
 from tunesmith_gateway.model_names import canonical
 from tunesmith_gateway.settings import BackendRow
 from tunesmith_gateway.upstream import Outgoing, Timeouts, Upstream
+from tunesmith_gateway.usage import spending
 from tunesmith_shared.errors import NotFound
 
+Kept = TypeVar("Kept")
+
 _GENERATIONS = ("/v1/chat/completions", "/v1/completions")
-_SAMPLING = ("temperature", "top_p")
+_OWN_SAMPLING = ("temperature", "top_p")
 _KEPT_SECONDS = 5.0
 _MOST_KEPT = 1000
 
@@ -33,7 +40,7 @@ class OllamaBackend:
         self.condition = Condition()
         headers = {"authorization": f"Bearer {key}"} if key else {}
         self._upstream = Upstream(row.title, row.url, session, headers, timeouts)
-        self._sampling: dict[str, tuple[float, Json]] = {}
+        self._known: dict[str, tuple[float, Any]] = {}
 
     @property
     def tries_choices(self) -> bool:
@@ -46,7 +53,10 @@ class OllamaBackend:
         if body is not None:
             wanted = self._renamed(body)
             if request.path in _GENERATIONS:
-                wanted = completed(wanted, await self._own_sampling(str(wanted.get("model"))))
+                model = str(wanted.get("model"))
+                wanted = completed(wanted, await self._kept(f"sampling {model}", lambda: self._sampling(model)))
+            if request.path in CUTTING and not wanted.get("truncate"):
+                wanted = await self._whole(request, wanted)
             if wanted != body:
                 request = replace(request, content=None, body=wanted)
         return await self._upstream.send(request)
@@ -69,6 +79,36 @@ class OllamaBackend:
         """Raise when the server does not tell its version."""
         await self._upstream.check("/api/version")
 
+    async def _whole(self, request: Outgoing, body: Json) -> Json:
+        """Return `body`, not to be cut. Raises `BadRequest` when a server that would cut it says it is too long."""
+        if not await self._kept("extensions", self._refuses_long_prompts):
+            model = str(body.get("model"))
+            context = await self._kept(f"context {model}", lambda: self.context(model))
+            if context is None or at_most(body) > context:
+                paused = spending.set(None)  # the request itself pays for these tokens
+                try:
+                    await self._upstream.call_for(native_question(request.path, request.owner, body))
+                finally:
+                    spending.reset(paused)
+        return {**body, "truncate": False}
+
+    async def _refuses_long_prompts(self) -> bool:
+        """Return whether the server knows `truncate` on its `/v1`, too, as the engine says that it does."""
+        told = await self._upstream.call("GET", "/api/version", owner="")
+        return "truncate" in told.get("extensions", ())
+
+    async def _kept(self, what: str, read: Callable[[], Awaitable[Kept]]) -> Kept:
+        """Return what `read` gives, or gave a few seconds ago: every request needs it."""
+        kept = self._known.get(what)
+        if kept is None or kept[0] < time.monotonic():
+            if len(self._known) >= _MOST_KEPT:
+                self._known.clear()
+            kept = (time.monotonic() + _KEPT_SECONDS, await read())
+            if kept[1] is not None:  # what is not known yet, such as the context of a model that loads, soon is
+                self._known[what] = kept
+        value: Kept = kept[1]
+        return value
+
     def _renamed(self, body: Json) -> Json:
         own = self.row.renames.get(str(body.get("model")))
         return {**body, "model": own} if own else body
@@ -83,26 +123,14 @@ class OllamaBackend:
             offers.append(Offer(canonical(name), {**tag, "name": name, "model": name}) if name else Offer(own, tag))
         return offers
 
-    async def _own_sampling(self, model: str) -> Json:
-        """Return the model's own temperature and top_p, where it has them; none for a model that is not there.
-
-        Kept for a few seconds, since every request that leaves them out needs them.
-        """
-        kept = self._sampling.get(model)
-        if kept is None or kept[0] < time.monotonic():
-            if len(self._sampling) >= _MOST_KEPT:
-                self._sampling.clear()
-            kept = (time.monotonic() + _KEPT_SECONDS, await self._read_sampling(model))
-            self._sampling[model] = kept
-        return kept[1]
-
-    async def _read_sampling(self, model: str) -> Json:
+    async def _sampling(self, model: str) -> Json:
+        """Return the model's own temperature and top_p, where it has them; none for a model that is not there."""
         try:
             shown = await self._upstream.call("POST", "/api/show", owner="", body={"model": model})
         except NotFound:
             return {}
         lines = (line.split(maxsplit=1) for line in (shown.get("parameters") or "").splitlines())
-        return {words[0]: float(words[1]) for words in lines if words and words[0] in _SAMPLING}
+        return {words[0]: float(words[1]) for words in lines if words and words[0] in _OWN_SAMPLING}
 
 
 def completed(body: Json, sampling: Json) -> Json:

@@ -1,6 +1,6 @@
 """OpenAI's dialect: chat completions.
 
-A request without our extensions is relayed to a backend, its bytes untouched. One with `session_id`, `documents`
+A request without our extensions is relayed to a backend as it is. One with `session_id`, `documents`
 or `vector_store_ids` gets history and excerpts put before the model, and citations and the session behind the answer;
 `self_consistency` puts several samples in the model's place.
 """
