@@ -50,7 +50,7 @@ def llama_cpp_python() -> Path:
         print(f"building llama-cpp-python in {folder}", file=sys.stderr)
         _run(sys.executable, "-m", "venv", "--clear", str(folder))
         options = "-DGGML_NATIVE=OFF -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF"
-        install = ("-m", "pip", "install", "--quiet", "-r", str(_SERVER_PINS))
+        install = ("-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r", str(_SERVER_PINS))
         _run(str(python), *install, CMAKE_ARGS=options)
         whole.write_bytes(_SERVER_PINS.read_bytes())
     return python

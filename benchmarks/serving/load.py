@@ -3,22 +3,29 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import aiohttp
 from benchmarks.serving.targets import Target
 
+from tunesmith_engine.options import DEFAULTS
+
 MODEL = "smollm2:135m"
-TOKENS = 64
 _PATH = "/v1/chat/completions"
 _TOPICS = ("a lighthouse", "two rivers", "an old train", "the north wind", "a bakery", "a lost map", "snow", "a violin")
+# What the engine asks llama.cpp for, whatever an OpenAI client says: said to every server, so that all do the same work
+# for a token. Looking up repeated ones in the whole vocabulary is a good part of it.
+_SAMPLING = {
+    **{name: DEFAULTS[name] for name in ("top_k", "min_p", "typical_p", "repeat_penalty", "repeat_last_n")},
+    "top_p": 1.0,
+}
 
 
 @dataclass(frozen=True)
-class Seen:
+class Answered:
     """One answer: seconds to its first text, and how many pieces of text it had, each of which is a token."""
 
     first: float
@@ -26,12 +33,11 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Consistency:
-    """Seconds of one request for five samples, of five single requests, and whether texts and winner were the same."""
+class Load:
+    """What several clients saw together: tokens a second, and the median of the seconds to the first text."""
 
-    together: float
-    singles: float
-    same: bool
+    rate: float
+    first: float
 
 
 def prompts(start: int) -> Iterator[str]:
@@ -40,18 +46,18 @@ def prompts(start: int) -> Iterator[str]:
         yield f"Tell me story number {number} about {_TOPICS[number % len(_TOPICS)]}, as long as you can."
 
 
-async def tokens_per_second(target: Target, clients: int, each: int, start: int) -> float:
-    """Answers of `TOKENS` tokens for `clients` at once, `each` so many one after another, from prompt `start` on."""
+async def put(target: Target, lengths: Sequence[int], clients: int, start: int) -> Load:
+    """Have `clients` at once ask for answers of so many tokens one after another, to the prompts from `start` on."""
     texts = prompts(start)
 
-    async def client(session: aiohttp.ClientSession) -> int:
-        seen = [await _ask(session, target, next(texts), TOKENS) for _ in range(each)]
-        return sum(one.pieces for one in seen)
+    async def client(session: aiohttp.ClientSession) -> list[Answered]:
+        return [await _ask(session, target, next(texts), tokens) for tokens in lengths]
 
-    async with _session() as session:
+    async with open_session() as session:
         began = time.perf_counter()
-        pieces = await asyncio.gather(*(client(session) for _ in range(clients)))
-        return sum(pieces) / (time.perf_counter() - began)
+        answers = list(chain(*await asyncio.gather(*(client(session) for _ in range(clients)))))
+        seconds = time.perf_counter() - began
+    return Load(sum(one.pieces for one in answers) / seconds, statistics.median(one.first for one in answers))
 
 
 async def first_token(target: Target, times: int) -> float:
@@ -59,41 +65,33 @@ async def first_token(target: Target, times: int) -> float:
 
     Reading a new prompt takes the same everywhere and varies by more than what is looked for here.
     """
-    async with _session() as session:
+    async with open_session() as session:
         seen = [await _ask(session, target, "Why is the sky blue?", 4) for _ in range(times + 1)]
     return statistics.median(one.first for one in seen[1:])
 
 
-async def consistency(target: Target, seed: int) -> Consistency:
-    """Five samples in one request, and the five requests that they stand for."""
-    body = {**_body("Write a short paragraph about lighthouses.", TOKENS), "temperature": 0.7}
-    async with _session() as session:
-        began = time.perf_counter()
-        singles = [await _whole(session, target, {**body, "seed": seed + number}) for number in range(5)]
-        after = time.perf_counter()
-        answer = await _whole(session, target, {**body, "seed": seed, "self_consistency": {"samples": 5}})
-        ended = time.perf_counter()
-    texts = [single["choices"][0]["message"]["content"] for single in singles]
-    candidates = answer["tunesmith"]["candidates"]
-    best = max(range(5), key=lambda number: candidates[number]["score"])
-    same = [one["content"] for one in candidates] == texts
-    same = same and answer["choices"][0]["message"]["content"] == texts[best]
-    return Consistency(ended - after, after - began, same)
-
-
-def _session() -> aiohttp.ClientSession:
+def open_session() -> aiohttp.ClientSession:
     """A new connection a request: llama.cpp's server closes one after each stream, whatever it promises."""
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     return aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=600), connector=connector)
 
 
-def _body(prompt: str, tokens: int) -> dict[str, Any]:
+def request(prompt: str, tokens: int) -> dict[str, Any]:
+    """The body of a request for the likeliest answer."""
     messages = [{"role": "user", "content": prompt}]
-    return {"model": MODEL, "messages": messages, "max_tokens": tokens, "temperature": 0, "seed": 1}
+    return {"model": MODEL, "messages": messages, "max_tokens": tokens, "temperature": 0, **_SAMPLING}
 
 
-async def _ask(session: aiohttp.ClientSession, target: Target, prompt: str, tokens: int) -> Seen:
-    body = {**_body(prompt, tokens), "stream": True}
+async def whole(session: aiohttp.ClientSession, target: Target, body: dict[str, Any]) -> dict[str, Any]:
+    """One answer that is not streamed."""
+    async with session.post(target.url + _PATH, json=body, headers=target.headers) as response:
+        response.raise_for_status()
+        answer: dict[str, Any] = await response.json()
+        return answer
+
+
+async def _ask(session: aiohttp.ClientSession, target: Target, prompt: str, tokens: int) -> Answered:
+    body = {**request(prompt, tokens), "stream": True}
     began, first, pieces = time.perf_counter(), 0.0, 0
     async with session.post(target.url + _PATH, json=body, headers=target.headers) as response:
         response.raise_for_status()
@@ -102,11 +100,4 @@ async def _ask(session: aiohttp.ClientSession, target: Target, prompt: str, toke
             if b'"content":"' in text and b'"content":""' not in text:
                 first = first or time.perf_counter() - began
                 pieces += 1
-    return Seen(first, pieces)
-
-
-async def _whole(session: aiohttp.ClientSession, target: Target, body: dict[str, Any]) -> dict[str, Any]:
-    async with session.post(target.url + _PATH, json=body, headers=target.headers) as response:
-        response.raise_for_status()
-        answer: dict[str, Any] = await response.json()
-        return answer
+    return Answered(first, pieces)

@@ -28,13 +28,14 @@ class Target:
 
 
 @contextmanager
-def platform(folder: Path) -> Iterator[Target]:
-    """Gateway and engine as they run, with authentication, limits and metrics on."""
+def platform(folder: Path) -> Iterator[list[Target]]:
+    """Gateway and engine as they run, with authentication, limits and metrics on; then the engine by itself."""
     settings = {"TUNESMITH_ENGINE_PARALLEL": str(SLOTS), "TUNESMITH_ENGINE_CONTEXT": str(CONTEXT)}
     with platform_at(folder, **LIMITS, **settings) as running:
         running.start("engine", "gateway")
-        wait_for_models(running.services["engine"].url)
-        yield Target("platform", running.url, {"authorization": f"Bearer {running.key}"})
+        engine = Target("engine", running.services["engine"].url)
+        wait_for_models(engine.url)
+        yield [Target("platform", running.url, {"authorization": f"Bearer {running.key}"}), engine]
 
 
 def model_file(folder: Path) -> Path:

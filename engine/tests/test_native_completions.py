@@ -199,7 +199,10 @@ def test_keep_alive_says_how_long_a_model_stays(
 REFUSALS: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "unknown model": ("/api/chat", {"model": "nosuch", "messages": [QUESTION]}, 404, "model 'nosuch' not found"),
     "impossible name": ("/api/generate", {"model": "../x", "prompt": "x"}, 404, "model '../x' not found"),
-    "no model": ("/api/generate", {"prompt": "x"}, 400, "model is required"),
+    "no model": ("/api/generate", {"prompt": "x"}, 404, "model '' not found"),
+    "no model to chat with": ("/api/chat", {"messages": [QUESTION]}, 400, "model is required"),
+    "no model to embed with": ("/api/embed", {"input": "x"}, 404, "model '' not found"),
+    "no model for one vector": ("/api/embeddings", {"prompt": "x"}, 400, "model is required"),
     "option type": (
         "/api/generate",
         {"model": CHAT, "prompt": "x", "options": {"temperature": "hot"}},

@@ -136,3 +136,10 @@ def test_an_unknown_model_has_openais_error(engine: Engine) -> None:
     expected = {"message": "model 'nosuch' not found", "type": "not_found_error", "param": None, "code": None}
     assert response.json() == {"error": expected}
     assert engine.http.post("/v1/chat/completions", json={"model": CHAT, "messages": []}).status_code == 400
+    unnamed = engine.http.post("/v1/chat/completions", json={"messages": [QUESTION]})
+    assert (unnamed.status_code, unnamed.json()["error"]["message"]) == (400, "model is required")
+
+
+def test_a_suffix_is_refused_as_ollama_refuses_it_where_a_model_cannot_fill_in(engine: Engine) -> None:
+    with pytest.raises(openai.BadRequestError, match="library/smollm2:135m does not support insert"):
+        engine.openai.completions.create(model=CHAT, prompt="x", suffix="y")

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from tunesmith_engine.completions import STREAMING, event_data
+from tunesmith_engine.completions import event_data, generation
 from tunesmith_engine.options import Options
 from tunesmith_engine.process import ModelProcess, RunnerFailed
 from tunesmith_engine.slots import Lease, Slots
@@ -63,12 +63,12 @@ def _numbered(body: Options, offset: int, count: int) -> Options:
     """The request for ``count`` choices, from the one with this number on."""
     seed = body.get("seed")
     seeded = {"seed": seed + offset} if isinstance(seed, int) and seed >= 0 else {}
-    return {**body, **STREAMING, **seeded, "n": count, "stream_options": {"include_usage": True}}
+    return {**body, **seeded, "n": count, "stream_options": {"include_usage": True}}
 
 
 async def _read(process: ModelProcess, path: str, body: Options, offset: int, lease: Lease, chunks: _Chunks) -> None:
     """Pass on the chunks of one group, and give each slot back when its choice is finished."""
-    async with process.request(path, body) as response:
+    async with generation(process, path, body) as response:
         async for line in response.content:
             data = event_data(line)
             if data is None:

@@ -1,8 +1,10 @@
 """Streaming completions of a model process: llama.cpp's server-sent events as typed pieces."""
 
-from collections.abc import AsyncGenerator
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 
+import aiohttp
 import orjson
 
 from tunesmith_engine.options import Options
@@ -16,7 +18,7 @@ _DONE = b"[DONE]"
 
 # llama.cpp looks whether the client is there only when it writes to it, or when a second passes in which no
 # request of the model gets anything. So every answer is streamed, and progress is written while a prompt is read.
-STREAMING: Json = {"stream": True, "return_progress": True}
+_STREAMING: Json = {"stream": True, "return_progress": True}
 
 
 @dataclass(slots=True)
@@ -41,11 +43,27 @@ class Piece:
     timings: Timings | None = None
 
 
+@contextlib.asynccontextmanager
+async def generation(process: ModelProcess, path: str, body: Options) -> AsyncIterator[aiohttp.ClientResponse]:
+    """The stream of one generation. Raises RunnerFailed, BadRequest, ContextExceeded.
+
+    A seed has to give the same answer again, and sums of one token round differently than those of many. A prompt that
+    is read anew is computed by many, and of one that is there already the last token by itself. So a prompt with a seed
+    is read first, and answered from its last token every time.
+    """
+    seed = body.get("seed")
+    if isinstance(seed, int) and seed >= 0:
+        async with process.request(path, {**body, **_STREAMING, "n": 1, "n_predict": 0}) as reading:
+            await reading.read()
+    async with process.request(path, {**body, **_STREAMING}) as response:
+        yield response
+
+
 async def stream_pieces(process: ModelProcess, path: str, body: Options) -> AsyncGenerator[Piece, None]:
     """The pieces of one generation, the last with its reason. Raises RunnerFailed, BadRequest, ContextExceeded."""
     calls = _ToolCalls()
     last = Piece()
-    async with process.request(path, {**body, **STREAMING}) as response:
+    async with generation(process, path, body) as response:
         async for line in response.content:
             data = event_data(line)
             if data is None:

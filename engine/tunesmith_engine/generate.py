@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from tunesmith_engine.answers import Answer
 from tunesmith_engine.completions import CHAT_PATH, TEXT_PATH, Piece, stream_pieces
-from tunesmith_engine.inference import Inference, Job, require_completion, require_insert, require_tools
+from tunesmith_engine.inference import Inference, Job, require_completion, require_insert, require_name, require_tools
 from tunesmith_engine.messages import openai_messages, raw_format, response_format, with_model_messages
 from tunesmith_engine.options import Options, llama_sampling
 from tunesmith_engine.process import ContextExceeded, ModelProcess
@@ -19,6 +19,8 @@ Json = dict[str, object]
 async def answer_lines(inference: Inference, request: GenerateRequest | ChatRequest) -> AsyncIterator[Json]:
     """The lines of an answer. Errors before the first line are raised, later ones become a last error line."""
     answer = Answer(request)
+    if isinstance(request, ChatRequest):
+        require_name(request.model)
     empty = not (request.prompt if isinstance(request, GenerateRequest) else request.messages)
     job = await inference.prepare(request.model, request.options, request.keep_alive, shift=request.shift)
     require_completion(job, "generate" if isinstance(request, GenerateRequest) else "chat")

@@ -53,8 +53,6 @@ class Inference:
         shift: bool = True,
     ) -> Job:
         """Resolve a request. Raises NotFound, BadRequest, InvalidOption."""
-        if not name:
-            raise BadRequest("model is required", param="model")
         try:
             keep_seconds = parse_duration(self._keep_alive if keep_alive is None else keep_alive)
         except ValueError as error:
@@ -98,6 +96,12 @@ class Inference:
     async def unload(self, job: Job) -> None:
         """Unload a model when nobody uses it any more."""
         await self.scheduler.unload(job.demand.specification)
+
+
+def require_name(name: str) -> None:
+    """Refuse a request without a model's name where Ollama asks for one. Raises BadRequest."""
+    if not name:
+        raise BadRequest("model is required", param="model")
 
 
 def require_completion(job: Job, what: str) -> None:

@@ -12,7 +12,7 @@ import aiohttp
 import orjson
 
 from tunesmith_engine.choices import choice_chunks
-from tunesmith_engine.completions import CHAT_PATH, STREAMING, TEXT_PATH
+from tunesmith_engine.completions import CHAT_PATH, TEXT_PATH, generation
 from tunesmith_engine.forced_calls import in_chunks, with_calls
 from tunesmith_engine.generate import fit
 from tunesmith_engine.inference import Inference, Job
@@ -65,7 +65,6 @@ async def _assembled(inference: Inference, job: Job, body: Options, request: Ope
 
 async def _events(inference: Inference, job: Job, body: Options, request: OpenAIRequest) -> AsyncGenerator[bytes, None]:
     path = _path(body)
-    body = {**body, **STREAMING}
     async with inference.run(job) as loaded, contextlib.AsyncExitStack() as stack:
         stack.enter_context(contextlib.closing(await loaded.slots.take()))
         response = await _open(stack, loaded.process, path, body, job, truncate=request.truncate)
@@ -139,11 +138,11 @@ async def _open(
 ) -> aiohttp.ClientResponse:
     """The model process's answer, with the prompt shortened when it must and may be."""
     try:
-        return await stack.enter_async_context(process.request(path, body))
+        return await stack.enter_async_context(generation(process, path, body))
     except ContextExceeded:
         if not truncate:
             raise
-    return await stack.enter_async_context(process.request(path, await fit(process, path, body, job)))
+    return await stack.enter_async_context(generation(process, path, await fit(process, path, body, job)))
 
 
 async def served_events(chunks: AsyncIterator[bytes], name: str) -> AsyncGenerator[bytes, None]:

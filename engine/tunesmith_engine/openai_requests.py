@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith_engine.forced_calls import binding, chosen_tools
-from tunesmith_engine.inference import Inference, Job, require_completion, require_tools
+from tunesmith_engine.inference import Inference, Job, require_completion, require_insert, require_name, require_tools
 from tunesmith_engine.messages import with_model_messages
 from tunesmith_engine.options import Options, llama_sampling
 from tunesmith_shared.errors import BadRequest
@@ -95,6 +95,7 @@ class OpenAITextRequest(OpenAIRequest):
 
 async def prepare_chat(inference: Inference, request: OpenAIChatRequest) -> tuple[Job, Options]:
     """The job and llama.cpp's body. Raises NotFound, BadRequest."""
+    require_name(request.model)
     job = await inference.prepare(request.model, request.options(), None)
     require_completion(job, "chat")
     if request.tools:
@@ -107,10 +108,10 @@ async def prepare_chat(inference: Inference, request: OpenAIChatRequest) -> tupl
 
 async def prepare_text(inference: Inference, request: OpenAITextRequest) -> tuple[Job, Options]:
     """The job and llama.cpp's body. Raises NotFound, BadRequest."""
-    if request.suffix:
-        raise BadRequest(f'"{request.model}" does not support insert; leave suffix out', param="suffix")
     job = await inference.prepare(request.model, request.options(), None)
     require_completion(job, "generate")
+    if request.suffix:
+        require_insert(job)
     prompt = request.prompt
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         if len(prompt) > 1:

@@ -24,9 +24,10 @@ _KEPT_LOG_LINES = 20
 _TOO_LARGE = re.compile(r"input \((\d+) tokens\) is too large to process")  # of embeddings, which are read at once
 _EXIT_SECONDS = 2.0
 _LONGEST_LINE_BYTES = 1 << 20  # one event of a stream; a tool call's fragment is the longest
-# Waiting OpenMP threads that spin take the core from whatever else runs: with a training beside it, decoding
-# fell from 24 to 8 tokens/s on two cores. The allocator setting returns freed memory to the system.
-_CHILD_ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "MALLOC_ARENA_MAX": "2"}
+# A token is some thousand short waits of OpenMP's threads for each other. Threads that sleep at each halve the speed on
+# idle cores; threads that spin for milliseconds, which is the default, take the core from the one that they wait for
+# when something else runs. These spin for microseconds. The allocator setting returns freed memory to the system.
+_CHILD_ENVIRONMENT = {"GOMP_SPINCOUNT": "1000", "MALLOC_ARENA_MAX": "2"}
 
 
 class RunnerFailed(TunesmithError):

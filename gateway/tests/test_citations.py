@@ -72,3 +72,9 @@ def test_a_lower_ranked_chunk_is_cited_only_when_nearly_all_of_the_answer_stands
     first, second = chunk("Cats sleep.", page=1), chunk("The mast is 12 metres high and painted orange.", page=2)
     assert cite("How high?", "The mast is 12 metres high.", [first, second])[0].page == 2
     assert cite("How high?", "The mast is 12 feet long, blue, old and never painted.", [first, second]) == []
+
+
+def test_what_was_copied_from_a_chunk_about_something_else_is_not_cited() -> None:
+    asked = "Which benefactor left the library most money, and to what end?"
+    assert cite(asked, "The rain gauge is calibrated every 90 days.", [RAIN]) == []
+    assert cite("And what of that?", "The rain gauge is calibrated every 90 days.", [RAIN])[0].file_id == RAIN.file_id

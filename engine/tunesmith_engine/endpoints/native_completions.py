@@ -13,7 +13,7 @@ from tunesmith_engine.embeddings import Embedded, EmbeddingInput, embed
 from tunesmith_engine.endpoints.http import NDJSON, Engine, collected, json_body, json_lines, streamed, unless_gone
 from tunesmith_engine.endpoints.json_response import FastJson
 from tunesmith_engine.generate import answer_lines
-from tunesmith_engine.inference import Inference, Job, require_embedding
+from tunesmith_engine.inference import Inference, Job, require_embedding, require_name
 from tunesmith_engine.models import Model
 from tunesmith_engine.requests import ChatRequest, GenerateRequest
 from tunesmith_shared.errors import BadRequest
@@ -96,6 +96,7 @@ async def embed_prompt(
     request: Request, engine: Engine, body: Annotated[EmbedRequest, Depends(json_body(EmbedRequest))]
 ) -> Response:
     """The vector of one text, in the older form."""
+    require_name(body.model)
     job = await engine.prepare(body.model, body.options, body.keep_alive)
     require_embedding(job)
     inputs: list[EmbeddingInput] = [body.prompt] if body.prompt else []

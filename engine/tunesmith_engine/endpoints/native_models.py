@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict
 from tunesmith_engine.create import CreateRequest, plan_create, run_create
 from tunesmith_engine.endpoints.http import NDJSON, Engine, collected, json_body, json_lines, streamed
 from tunesmith_engine.endpoints.json_response import FastJson
+from tunesmith_engine.inference import require_name
 from tunesmith_engine.models import timestamp
 from tunesmith_engine.scheduler import LoadedModel
 from tunesmith_engine.show import long_lists, show
-from tunesmith_shared.errors import BadRequest, NotFound, Unsupported
+from tunesmith_shared.errors import NotFound, Unsupported
 
 router = APIRouter(prefix="/api", tags=["ollama"])
 
@@ -75,8 +76,7 @@ async def tags(engine: Engine) -> Response:
 @router.post("/show")
 async def show_model(engine: Engine, body: Annotated[ShowRequest, Depends(json_body(ShowRequest))]) -> Response:
     """Everything about one model."""
-    if not body.wanted:
-        raise BadRequest("model is required", param="model")
+    require_name(body.wanted)
     model = await engine.catalog.get(body.wanted)
     if body.system:
         model = replace(model, system=body.system)
