@@ -65,10 +65,6 @@ class ScriptedOllama:
         shape = self._shape(request.path, body)
         return _streamed(shape) if body.get("stream") and "choices" in shape else web.json_response(shape)
 
-    async def version(self, _request: web.Request) -> web.Response:
-        """Say that nothing is cut that is not to be cut, as the engine does."""
-        return web.json_response({"version": "0.0.0", "extensions": ["truncate"]})
-
     def _shape(self, path: str, body: Json) -> Json:
         usage = {"prompt_tokens": 10, "completion_tokens": 3, "total_tokens": 13}
         if path == "/v1/embeddings":
@@ -101,6 +97,11 @@ def _streamed(answer: Json) -> web.Response:
     return web.Response(body=content, content_type="text/event-stream")
 
 
+async def version(_request: web.Request) -> web.Response:
+    """Say that nothing is cut that is not to be cut, as the engine does."""
+    return web.json_response({"version": "0.0.0", "extensions": ["truncate"]})
+
+
 @asynccontextmanager
 async def scripted_ollama() -> AsyncIterator[ScriptedOllama]:
     """Give a running one whose answers come at once until the test closes `open`."""
@@ -109,7 +110,7 @@ async def scripted_ollama() -> AsyncIterator[ScriptedOllama]:
     app = web.Application()
     app.router.add_get("/api/tags", server.tags)
     app.router.add_get("/api/ps", server.loaded)
-    app.router.add_get("/api/version", server.version)
+    app.router.add_get("/api/version", version)
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/api/chat"):
         app.router.add_post(path, server.answer)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)

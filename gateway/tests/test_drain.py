@@ -14,6 +14,7 @@ from aiohttp import web
 from tunesmith_shared.testing import Platform, platform_at
 
 from .conftest import FaultyOllama
+from .scripted import version
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hello"}], "stream": True}
 TEXT = {"model": "m", "prompt": "x"}
@@ -92,6 +93,7 @@ async def test_what_ends_within_the_grace_period_is_whole_and_then_the_gateway_s
         return response
 
     app = web.Application()
+    app.router.add_get("/api/version", version)
     app.router.add_post("/v1/completions", complete)
     runner = web.AppRunner(app)
     await runner.setup()

@@ -13,6 +13,8 @@ from aiohttp import web
 
 from tunesmith_shared.testing import Platform, platform_at
 
+from .scripted import version
+
 RUNNING, WAITING = 2, 6
 TEXT = {"model": "m", "prompt": "x"}
 USAGE = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
@@ -48,6 +50,7 @@ class SlowOllama:
 @pytest_asyncio.fixture(scope="module")
 async def slow_server() -> AsyncIterator[tuple[SlowOllama, str]]:
     server, app = SlowOllama(), web.Application()
+    app.router.add_get("/api/version", version)
     app.router.add_post("/v1/completions", server.complete)
     runner = web.AppRunner(app, handler_cancellation=True)
     await runner.setup()

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from tunesmith_shared.testing import Platform, platform_at, wait_until
 
-from .scripted import until
+from .scripted import until, version
 
 Json = dict[str, Any]
 
@@ -125,6 +125,7 @@ class Torrent:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def torrent() -> AsyncIterator[tuple[Torrent, str]]:
     server, app = Torrent(), web.Application()
+    app.router.add_get("/api/version", version)
     app.router.add_post("/v1/chat/completions", server.stream)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
     await runner.setup()
