@@ -58,10 +58,7 @@ def main(folder: Path, reporter: Reporter) -> None:
     # --- the loss before
     resume = last_whole_checkpoint(folder / "checkpoints")
     measured = measures.measured_rows(train_rows, valid_rows)
-    base_file = folder / f"{BASE}.figures.json"
-    if not base_file.exists():
-        write_json(base_file, {"figures": _figures(trainer, device, measured)})
-    base = [Figures(*text) for text in json.loads(base_file.read_text())["figures"]]
+    base = _base_figures(folder / f"{BASE}.figures.json", trainer, device, measured)
     before = measures.measure(plan["method"], measured, base, base, chosen["beta"]) if valid_rows else None
     if before:
         reporter.say("evaluation", when="before", **before)
@@ -101,6 +98,13 @@ def main(folder: Path, reporter: Reporter) -> None:
             "number_format": str(device.dtype).removeprefix("torch."),
         },
     )
+
+
+def _base_figures(file: Path, trainer: Trainer, device: Device, rows: measures.Rows) -> list[Figures]:
+    """Return the figures of the base, out of `file` where an earlier run of the job has put them."""
+    if not file.exists():
+        write_json(file, {"figures": _figures(trainer, device, rows)})
+    return [Figures(*text) for text in json.loads(file.read_text())["figures"]]
 
 
 def _figures(trainer: Trainer, device: Device, rows: measures.Rows) -> list[Figures]:
