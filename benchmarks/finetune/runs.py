@@ -83,7 +83,7 @@ def job_training(
     write_json_lines(folder / "valid.tokens.jsonl", given[:1])
     plan = {"method": "supervised", "base_folder": str(base_folder), "seed": 7, "threads": os.cpu_count() or 1}
     write_json(folder / "plan.json", {**plan, "report_to": [], "run_name": "", **planning.training_plan(chosen, size)})
-    lines, peak = _run([sys.executable, "-m", "tunesmith_finetune.train", str(folder)], folder / "log")
+    lines, peak = _run([sys.executable, "-m", "tunesmith_finetune.train_child", str(folder)], folder / "log")
     bf16 = next(json.loads(line)["bfloat16"] for line in lines if '"setup"' in line)
     outcome = json.loads((folder / "training.json").read_text())
     trained = Trained(outcome["seconds"], size.tokens * chosen.n_epochs, peak, outcome["train_loss"])

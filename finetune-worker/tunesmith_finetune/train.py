@@ -1,6 +1,6 @@
 """Train an adapter, or all weights, on encoded rows, pairs or rated answers: the child process of the training step.
 
-    python -m tunesmith_finetune.train <job folder>
+    python -m tunesmith_finetune.train_child <job folder>
 
 Reads `plan.json`, `train.tokens.jsonl` and, if there is one, `valid.tokens.jsonl` from the job's folder. Writes what
 the base makes of the rows that are measured to `base.figures.json`, checkpoints below `checkpoints/`, what was learnt
@@ -14,7 +14,6 @@ import errno
 import json
 import os
 import shutil
-import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -130,9 +129,3 @@ def require_space(folder: Path, model: Any) -> None:
     if free < needed:
         there = f"the checkpoints need {needed / 2**20:.0f} MiB in {folder} and {free / 2**20:.0f} MiB are free"
         raise OSError(errno.ENOSPC, f"No space left on device: {there}")
-
-
-if __name__ == "__main__":
-    to_parent = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
-    os.dup2(2, 1)  # what libraries print must not mix with the reports
-    main(Path(sys.argv[1]), Reporter(to_parent))

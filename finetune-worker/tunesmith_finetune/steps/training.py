@@ -28,7 +28,7 @@ async def train(pipeline: Pipeline, job: Job) -> None:
         workspace.pause.unlink(missing_ok=True)
         async with act(pipeline, job, "train", "loading the model to train", "trained") as told:
             await run_child(
-                [sys.executable, "-m", "tunesmith_finetune.train", str(workspace.folder)],
+                [sys.executable, "-m", "tunesmith_finetune.train_child", str(workspace.folder)],
                 title="The training",
                 log=workspace.log,
                 limits=pipeline.training_limits,
