@@ -26,7 +26,7 @@ ANEW: dict[str, Any] = {
 _SEEN = VectorStore.reindexes.is_(None)
 """Not a shadow."""
 
-_INDEX = func.coalesce(VectorStore.index_name, VectorStore.id)
+_index = func.coalesce(VectorStore.index_name, VectorStore.id)
 
 Row = TypeVar("Row", VectorStore, Document)
 
@@ -74,15 +74,15 @@ class Stores:
 
     async def index_of(self, store_id: str) -> str | None:
         """Return the name of the index that a store's chunks are in; None when the store is gone."""
-        return await self._session.scalar(select(_INDEX).where(VectorStore.id == store_id))
+        return await self._session.scalar(select(_index).where(VectorStore.id == store_id))
 
     async def using(self, index_name: str) -> str | None:
         """Return the id of the store whose chunks are in this index."""
-        return await self._session.scalar(select(VectorStore.id).where(index_name == _INDEX))
+        return await self._session.scalar(select(VectorStore.id).where(_index == index_name))
 
     async def parts(self, store_id: str) -> dict[str, str]:
         """Return the ids of a store and of its shadow, as far as they are there, with the names of their indexes."""
-        query = select(VectorStore.id, _INDEX).where((VectorStore.id == store_id) | (VectorStore.reindexes == store_id))
+        query = select(VectorStore.id, _index).where((VectorStore.id == store_id) | (VectorStore.reindexes == store_id))
         return dict((await self._session.execute(query)).tuples().all())
 
     async def settle_dimension(self, store_id: str, dimension: int) -> int:
@@ -169,8 +169,8 @@ class Documents:
 
     async def sizes(self) -> dict[str, int]:
         """Return for every index that is in use how many chunks its complete documents have."""
-        query = select(_INDEX, func.sum(Document.chunks_total)).where(Document.vector_store_id == VectorStore.id)
-        rows = (await self._session.execute(query.where(Document.status == "completed").group_by(_INDEX))).tuples()
+        query = select(_index, func.sum(Document.chunks_total)).where(Document.vector_store_id == VectorStore.id)
+        rows = (await self._session.execute(query.where(Document.status == "completed").group_by(_index))).tuples()
         return {name: int(total or 0) for name, total in rows}
 
     async def bring_in_anew(self) -> None:
@@ -184,7 +184,7 @@ class Documents:
         """Say whether a document, or the one that it is the twin of, has its chunks in this index, to be kept."""
         names = {document_id, document_id.partition(".")[0]}
         query = select(Document.id).join(VectorStore, VectorStore.id == Document.vector_store_id)
-        query = query.where(index_name == _INDEX, Document.id.in_(names), Document.status != "deleting")
+        query = query.where(_index == index_name, Document.id.in_(names), Document.status != "deleting")
         return (await self._session.scalars(query)).first() is not None
 
     async def hidden(self, store_id: str) -> dict[str, str]:
