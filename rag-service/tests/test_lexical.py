@@ -1,6 +1,8 @@
 """The full-text index: rare words first, nothing left on the disk after a deletion, in step with the vectors."""
 
+import asyncio
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -8,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith_rag.chroma import open_index
-from tunesmith_rag.index import Chunk
+from tunesmith_rag.index import Chunk, ChunkIndex
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex, match_expression
 from tunesmith_shared.errors import Unavailable
@@ -114,6 +116,34 @@ async def test_stores_from_before_are_given_words_and_leftovers_are_removed(tmp_
         before = connection.execute("PRAGMA data_version").fetchone()
         await legs.repair()  # in step: nothing to do
         assert connection.execute("PRAGMA data_version").fetchone() == before
+    legs.close()
+
+
+async def test_a_write_that_is_cancelled_is_over_before_its_task_so_that_a_removal_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    legs = Legs(open_index("", tmp_path), LexicalIndex(tmp_path / "lexical"))
+    begun, go_on = threading.Event(), threading.Event()
+    collection = ChunkIndex._collection
+
+    def held(index: ChunkIndex, store_id: str) -> object:
+        begun.set()
+        assert go_on.wait(60)
+        return collection(index, store_id)
+
+    monkeypatch.setattr(ChunkIndex, "_collection", held)
+    writing = asyncio.create_task(legs.add(STORE, chunks("doc", "pump"), [VECTOR], {}))
+    assert await asyncio.to_thread(begun.wait, 60)
+    writing.cancel()
+    for _ in range(10):
+        await asyncio.sleep(0)  # the task has every chance to end
+    assert not writing.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    assert await legs.dense.count(STORE, "doc") == 1
+    await legs.remove_document(STORE, "doc")
+    assert (await legs.dense.count(STORE, "doc"), await legs.lexical.count(STORE)) == (0, 0)
     legs.close()
 
 
