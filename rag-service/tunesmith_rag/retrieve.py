@@ -57,10 +57,10 @@ class Retriever:
         versions = await self._wording.versions(store.embedding_model, question)
         depth = max(_LEAST_DEPTH, _DEPTH_FACTOR * question.count)
         asked = list(question.queries) if question.weights.lexical else []
-        found = await self._finder.find(store.id, versions.vectors, asked, depth, question.where)
+        found = await self._finder.find(store, versions.vectors, asked, depth, question.where)
         legs = weighed_legs(found, versions, question.weights)
-        pool, vectors = await self._pool(store.id, found, versions, legs, question.count)
-        judged, evidence = await self._judged(store.id, question, pool)
+        pool, vectors = await self._pool(store.index, found, versions, legs, question.count)
+        judged, evidence = await self._judged(store.index, question, pool)
         stages, notes = await self._staged(question, judged, vectors)
         kept = [result for result in stages.diverse if result.score >= question.score_threshold][: question.count]
         data = merged(kept) if question.merge_neighbours else kept
@@ -68,12 +68,12 @@ class Retriever:
         return Results(data, versions.texts, evidence, stages, versions.notes + notes, legs, found.documents)
 
     async def _pool(
-        self, store_id: str, found: Found, versions: Versions, legs: list[Leg], count: int
+        self, index_name: str, found: Found, versions: Versions, legs: list[Leg], count: int
     ) -> tuple[list[Result], dict[str, Matrix]]:
         """Return the best of the fused ranking, and their vectors by name."""
         order = fuse(Ranking([chunk.id for chunk, _ in leg.hits], leg.weight) for leg in legs)
         names = list(order)[: max(_LEAST_POOL, _POOL_FACTOR * count)]
-        vectors = await self._finder.vectors(store_id, found, names)
+        vectors = await self._finder.vectors(index_name, found, names)
         chunks = {chunk.id: chunk for leg in legs for chunk, _ in leg.hits}
         pool = [
             Result(
@@ -85,13 +85,13 @@ class Retriever:
         return pool, vectors
 
     async def _judged(
-        self, store_id: str, question: Question, pool: list[Result]
+        self, index_name: str, question: Question, pool: list[Result]
     ) -> tuple[list[Result], Evidence | None]:
         """Return the pool with the coverage of each chunk, and the evidence; neither where nothing needs them."""
         threshold = self._defaults.threshold if question.threshold is None else question.threshold
         if not threshold and not question.rerank:
             return pool, None
-        terms = await self._index.lexical.compare(store_id, question.queries, [result.chunk.text for result in pool])
+        terms = await self._index.lexical.compare(index_name, question.queries, [one.chunk.text for one in pool])
         judged = [replace(result, coverage=terms.coverage(place)) for place, result in enumerate(pool)]
         similarities, coverages = [one.score for one in judged], [one.coverage for one in judged]
         return judged, weigh(similarities, coverages, terms, threshold) if threshold else None

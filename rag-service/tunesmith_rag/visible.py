@@ -10,7 +10,7 @@ from tunesmith_rag.lexical import WordHit
 from tunesmith_rag.repository import Documents
 from tunesmith_shared.database import Database
 from tunesmith_shared.errors import Unavailable
-from tunesmith_shared.tables import Document
+from tunesmith_shared.tables import Document, VectorStore
 
 _ATTEMPTS = 5
 
@@ -35,7 +35,7 @@ class Finder:
         self._index = index
 
     async def find(
-        self, store_id: str, vectors: Matrix, texts: Sequence[str], depth: int, where: Filter | None
+        self, store: VectorStore, vectors: Matrix, texts: Sequence[str], depth: int, where: Filter | None
     ) -> Found:
         """Return the `depth` best hits of each vector and of each text among completed documents, and these documents.
 
@@ -43,28 +43,28 @@ class Finder:
         for again. The first try has no condition on documents, because in Chroma 1.5 one costs ten times the query
         (7 ms against 60 ms at 20,000 chunks); only when hidden chunks took places is it added.
         """
-        before = await self._hidden(store_id)
+        before = await self._hidden(store.id)
         condition = where
         for _ in range(_ATTEMPTS):
             dense, lexical = await asyncio.gather(
-                self._index.dense.search(store_id, vectors, depth, condition),
-                self._index.lexical.search(store_id, texts, depth, condition),
+                self._index.dense.search(store.index, vectors, depth, condition),
+                self._index.lexical.search(store.index, texts, depth, condition),
             )
             found = {hit.chunk.document_id for hits in dense for hit in hits}
             found |= {hit.chunk.document_id for hits in lexical for hit in hits}
             async with self._database.session() as session:
                 documents = await Documents(session).completed(found)
-                after = await Documents(session).hidden(store_id)
+                after = await Documents(session).hidden(store.id)
             if after == before and found <= documents.keys():
                 coming = sum(status == "in_progress" for status in after.values())
                 return Found(dense, lexical, documents, coming)
             before, condition = after, _without(where, after.keys() | (found - documents.keys()))
         raise Unavailable("The documents of this vector store are changing too fast to be searched.", retry_after=1)
 
-    async def vectors(self, store_id: str, found: Found, names: Iterable[str]) -> dict[str, Matrix]:
+    async def vectors(self, index_name: str, found: Found, names: Iterable[str]) -> dict[str, Matrix]:
         """Return the vectors of chunks; only those that were found by their words alone are asked for."""
         known = {hit.chunk.id: hit.vector for hits in found.dense for hit in hits}
-        return known | await self._index.dense.vectors(store_id, [name for name in names if name not in known])
+        return known | await self._index.dense.vectors(index_name, [name for name in names if name not in known])
 
     async def _hidden(self, store_id: str) -> dict[str, str]:
         async with self._database.session() as session:
