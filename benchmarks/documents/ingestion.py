@@ -4,7 +4,7 @@ Prints (1) the text layer alone, PDFium as used here against pypdf, by kind of P
 ingestions of generated PDFs: pages/s, the share of that time which embedding the same chunks alone takes (of long
 documents a sample of them, scaled), and peak memory; (3) the plain LangChain recipe (PyPDFLoader,
 RecursiveCharacterTextSplitter, Chroma) on the same files, up to `--recipe` pages, with the same embedding model behind
-it, all-minilm in ONNX Runtime with the same threads. Each ingestion is a process of its own.
+it, all-minilm in ONNX Runtime on the same processors. Each ingestion is a process of its own.
 """
 
 import argparse
@@ -25,9 +25,13 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
+from onnxruntime import InferenceSession
 from pypdf import PdfReader
+from tokenizers import Tokenizer
 
+from tunesmith_rag.bert_graph import graph_of
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed_onnx import OnnxEmbedder
 from tunesmith_rag.fill import Fill, Order, Tools
@@ -37,6 +41,7 @@ from tunesmith_rag.parse import ParseLimits
 from tunesmith_rag.pdf import read_pages
 from tunesmith_rag.sample_pdfs import KINDS, sample
 from tunesmith_rag.split import effective_chunking, page_splitter
+from tunesmith_rag.tokens import packaged
 from tunesmith_rag.workfiles import WorkFolder
 
 MODEL, LONGEST, BATCH = "all-minilm", 256, 8
@@ -157,18 +162,30 @@ def plain_recipe(file: Path, folder: Path) -> dict[str, float]:
     from langchain_core.embeddings import Embeddings  # noqa: PLC0415
     from langchain_text_splitters import RecursiveCharacterTextSplitter  # noqa: PLC0415
 
-    embedder = OnnxEmbedder(LONGEST * 2, BATCH, 0)
-    loop = asyncio.new_event_loop()
-
     class Same(Embeddings):
-        """The same model, in the order and the batches in which the texts come."""
+        """The same model, in the order in which the texts come, all processors on one batch after the other."""
+
+        def __init__(self) -> None:
+            folder = packaged(MODEL)
+            assert folder is not None
+            self._session = InferenceSession(graph_of(folder), providers=["CPUExecutionProvider"])
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._tokenizer.no_truncation()
+            self._tokenizer.enable_padding()
 
         def embed_documents(self, texts: list[str]) -> list[list[float]]:
             parts = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
-            return [v for part in parts for v in loop.run_until_complete(embedder.embed(MODEL, part, 0))]
+            return [vector for part in parts for vector in self._embed(part)]
 
         def embed_query(self, text: str) -> list[float]:
             return self.embed_documents([text])[0]
+
+        def _embed(self, texts: list[str]) -> list[list[float]]:
+            encoded = self._tokenizer.encode_batch(texts)
+            tokens = np.array([encoding.ids for encoding in encoded], np.int32)
+            mask = np.array([encoding.attention_mask for encoding in encoded], np.int32)
+            vectors: list[list[float]] = self._session.run(["vectors"], {"tokens": tokens, "mask": mask})[0].tolist()
+            return vectors
 
     same = Same()
     same.embed_query("warm-up")
