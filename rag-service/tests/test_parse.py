@@ -42,7 +42,10 @@ async def test_pages_come_in_order_with_their_numbers(tmp_path: Path) -> None:
     ]
 
 
-def test_a_long_document_is_read_by_several_processes_as_by_one(tmp_path: Path) -> None:
+def test_a_long_document_is_read_by_several_processes_as_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pdf_text, "_PAGES_EACH", 4)
     texts = [f"This is page {number}." if number % 5 else "" for number in range(1, 31)]
     file = tmp_path / "long.pdf"
     file.write_bytes(testing.pdf(*texts))
@@ -59,6 +62,7 @@ def test_when_one_of_several_processes_ends_the_others_work_is_done_by_one(
 ) -> None:
     file = tmp_path / "long.pdf"
     file.write_bytes(testing.pdf(*(f"This is page {number}." for number in range(1, 21))))
+    monkeypatch.setattr(pdf_text, "_PAGES_EACH", 4)
     asked, read_one = os.getpid(), pdf_text._text
 
     def dies_on_page_seven(document: PdfDocument, number: int) -> str:

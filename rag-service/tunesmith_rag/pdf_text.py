@@ -19,8 +19,8 @@ from pypdfium2 import PdfDocument, PdfiumError
 from tunesmith_rag.layout import text_of
 from tunesmith_rag.pages import storable
 
-_PAGES_EACH = 4
-"""The least that a process is started for; it takes as long as reading one or two pages."""
+_PAGES_EACH = 16
+"""The least that a process is started for: to start it takes as long as reading several pages."""
 
 
 def texts_of(path: Path, numbers: Sequence[int], processes: int) -> Generator[str]:
