@@ -94,6 +94,21 @@ async def test_what_is_not_there_is_empty_and_can_be_removed(index: ChunkIndex) 
     await index.remove_store("vs-nothing")
 
 
+async def test_a_store_that_is_removed_while_it_is_asked_is_empty(
+    index: ChunkIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
+    client = index._chroma.client
+    found = client.get_collection(STORE)
+    await index.remove_store(STORE)
+    with monkeypatch.context() as late:
+        late.setattr(client, "get_collection", lambda *_, **__: found)
+        assert await index.search(STORE, AXES[:2], 5, None) == [[], []]
+        assert await index.vectors(STORE, ["doc:1"]) == {}
+        await index.remove_document(STORE, "doc")
+    await index.check()
+
+
 async def test_a_removed_store_leaves_no_files_after_the_next_start(tmp_path: Path) -> None:
     index = open_index("", tmp_path)
     await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})

@@ -122,9 +122,7 @@ class ChunkIndex:
         A store without chunks gives empty lists.
         """
 
-        def read() -> list[list[Near]]:
-            if (collection := self._existing(store_id)) is None:
-                return [[] for _ in vectors]
+        def read(collection: Collection) -> list[list[Near]]:
             found = collection.query(
                 query_embeddings=vectors,
                 n_results=count,
@@ -134,19 +132,17 @@ class ChunkIndex:
             distances = found["distances"] or []
             return [_near(*row) for row in zip(found["ids"], distances, strict=True)]
 
-        return await self._run(read)
+        return await self._in(store_id, read, [[] for _ in vectors])
 
     async def remove_document(self, store_id: str, document_id: str) -> None:
         """Remove all chunks of a document; it is no error when there are none."""
 
-        def remove() -> None:
-            if (collection := self._existing(store_id)) is None:
-                return
+        def remove(collection: Collection) -> None:
             # In slices: Chroma takes a limited number of records in one call.
             while ids := collection.get(where={DOCUMENT: document_id}, limit=_BATCH, include=[])["ids"]:
                 collection.delete(ids=ids)
 
-        await self._run(remove)
+        await self._in(store_id, remove, None)
 
     async def remove_store(self, store_id: str) -> None:
         """Remove a vector store with all its chunks; it is no error when it is not there."""
@@ -162,39 +158,33 @@ class ChunkIndex:
     async def count(self, store_id: str, document_id: str) -> int:
         """Return how many chunks of a document there are, visible or not."""
 
-        def count() -> int:
-            if (collection := self._existing(store_id)) is None:
-                return 0
+        def count(collection: Collection) -> int:
             return len(collection.get(where={DOCUMENT: document_id}, include=[])["ids"])
 
-        return await self._run(count)
+        return await self._in(store_id, count, 0)
 
     async def vectors(self, store_id: str, chunk_ids: Sequence[str]) -> dict[str, Matrix]:
         """Return the vectors of those of the chunks that there are."""
 
-        def read() -> dict[str, Matrix]:
-            if (collection := self._existing(store_id)) is None:
-                return {}
+        def read(collection: Collection) -> dict[str, Matrix]:
             found = collection.get(ids=list(chunk_ids), include=["embeddings"])
             vectors = cast("Any", found["embeddings"])
             return {name: np.asarray(row, np.float32) for name, row in zip(found["ids"], vectors, strict=True)}
 
-        return await self._run(read) if chunk_ids else {}
+        return await self._in(store_id, read, {}) if chunk_ids else {}
 
     async def describe(self, store_id: str, document_id: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         """Replace the facts `old` of a document's chunks by `new`; no effect when it has none."""
         changes = {**dict.fromkeys(old), **new}
 
-        def write() -> None:
-            if (collection := self._existing(store_id)) is None:
-                return
+        def write(collection: Collection) -> None:
             ids = collection.get(where={DOCUMENT: document_id}, include=[])["ids"]
             for start in range(0, len(ids), _BATCH):
                 part = ids[start : start + _BATCH]
                 collection.update(ids=part, metadatas=[cast("Any", changes)] * len(part))
 
         if changes:
-            await self._run(write)
+            await self._in(store_id, write, None)
 
     async def sizes(self) -> dict[str, int]:
         """Return the number of chunks of every vector store that has any."""
@@ -262,6 +252,17 @@ class ChunkIndex:
             return self._chroma.client.get_collection(store_id, embedding_function=None)
         except chromadb.errors.NotFoundError:
             return None
+
+    async def _in(self, store_id: str, call: Callable[[Collection], T], nothing: T) -> T:
+        """Return what `call` gives; `nothing` when a store has no chunks, or is removed meanwhile."""
+
+        def run() -> T:
+            try:
+                return call(self._chroma.client.get_collection(store_id, embedding_function=None))
+            except chromadb.errors.NotFoundError:
+                return nothing
+
+        return await self._run(run)
 
     async def _run(self, call: Callable[[], T]) -> T:
         try:
