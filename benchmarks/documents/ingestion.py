@@ -4,12 +4,14 @@ Prints (1) the text layer alone, PDFium as used here against pypdf, by kind of P
 ingestions of generated PDFs: pages/s, the share of that time which embedding the same chunks alone takes (of long
 documents a sample of them, scaled), and peak memory; (3) the plain LangChain recipe (PyPDFLoader,
 RecursiveCharacterTextSplitter, Chroma) on the same files, up to `--recipe` pages, with the same embedding model behind
-it, all-minilm in ONNX Runtime with the same threads. Each ingestion is a process of its own.
+it, all-minilm in ONNX Runtime on the same processors, and up to `--server-recipe` pages at the platform's model
+server, as the recipe has it with Ollama. Each ingestion is a process of its own.
 """
 
 import argparse
 import asyncio
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -23,25 +25,35 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import psutil
+from onnxruntime import InferenceSession
 from pypdf import PdfReader
+from tokenizers import Tokenizer
 
+from tunesmith_rag.bert_graph import graph_of
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed_onnx import OnnxEmbedder
 from tunesmith_rag.fill import Fill, Order, Tools
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.parse import ParseLimits
-from tunesmith_rag.pdf import read_pages
+from tunesmith_rag.pdf import Wanted, pages_of, read_pages
 from tunesmith_rag.sample_pdfs import KINDS, sample
 from tunesmith_rag.split import effective_chunking, page_splitter
+from tunesmith_rag.tokens import packaged
 from tunesmith_rag.workfiles import WorkFolder
+from tunesmith_shared.testing import platform_at, wait_for_models
+
+if TYPE_CHECKING:
+    from langchain_core.embeddings import Embeddings
 
 MODEL, LONGEST, BATCH = "all-minilm", 256, 8
 HANDBOOK = Path(__file__).resolve().parents[2] / "examples" / "handbook.pdf"
 REPEATS = 3
+TEXT_PAGES = 100
 SAMPLE_SECONDS = 0.02
 WINDOW, WINDOWS = BATCH * 8, 20
 """Chunks that an ingestion embeds together, and of how many such windows embedding alone is timed at the most."""
@@ -70,7 +82,7 @@ def compare_text_layers(folder: Path) -> None:
     for kind in ("handbook", *KINDS):
         file = HANDBOOK if kind == "handbook" else folder / f"{kind}.pdf"
         if kind != "handbook":
-            file.write_bytes(sample(kind, 20))
+            file.write_bytes(sample(kind, TEXT_PAGES))
         content = file.read_bytes()
         plain = _by_pypdf(content)
         ours = _by_pdfium(file)
@@ -84,7 +96,7 @@ def compare_text_layers(folder: Path) -> None:
 
 
 def _by_pdfium(file: Path) -> list[str]:
-    return [page.text for page in read_pages(file, 1000)]
+    return [page.text for page in pages_of(file, Wanted(processes=len(os.sched_getaffinity(0))))]
 
 
 def _by_pypdf(content: bytes) -> list[str]:
@@ -148,44 +160,68 @@ async def ingest(file: Path, folder: Path) -> dict[str, float]:
     return {"seconds": whole, "embedding": alone, "chunks": len(texts), "mebibytes": peak.mebibytes}
 
 
-def plain_recipe(file: Path, folder: Path) -> dict[str, float]:
-    """Bring `file` in as LangChain's documentation shows it, with its sizes (1,000 characters, 200 overlap)."""
+def plain_recipe(file: Path, folder: Path, server: str) -> dict[str, float]:
+    """Bring `file` in as LangChain's documentation shows it, with its sizes (1,000 characters, 200 overlap).
+
+    `server` is the URL of the model server that embeds; without one the model runs in this process.
+    """
     warnings.simplefilter("ignore")
     # Imported here, so that their memory counts for this recipe alone.
     from langchain_community.document_loaders import PyPDFLoader  # noqa: PLC0415
     from langchain_community.vectorstores import Chroma  # noqa: PLC0415
-    from langchain_core.embeddings import Embeddings  # noqa: PLC0415
+    from langchain_ollama import OllamaEmbeddings  # noqa: PLC0415
     from langchain_text_splitters import RecursiveCharacterTextSplitter  # noqa: PLC0415
 
-    embedder = OnnxEmbedder(LONGEST * 2, BATCH, 0)
-    loop = asyncio.new_event_loop()
-
-    class Same(Embeddings):
-        """The same model, in the order and the batches in which the texts come."""
-
-        def embed_documents(self, texts: list[str]) -> list[list[float]]:
-            parts = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
-            return [v for part in parts for v in loop.run_until_complete(embedder.embed(MODEL, part, 0))]
-
-        def embed_query(self, text: str) -> list[float]:
-            return self.embed_documents([text])[0]
-
-    same = Same()
-    same.embed_query("warm-up")
+    embeddings = OllamaEmbeddings(model=MODEL, base_url=server) if server else _in_this_process()
+    embeddings.embed_query("warm-up")
     with Peak() as peak:
         started = time.perf_counter()
         chunks = RecursiveCharacterTextSplitter(chunk_size=1000, chunk_overlap=200).split_documents(
             PyPDFLoader(str(file)).load()
         )
-        Chroma.from_documents(chunks, same, persist_directory=str(folder / "plain"))
+        Chroma.from_documents(chunks, embeddings, persist_directory=str(folder / "plain"))
         whole = time.perf_counter() - started
     return {"seconds": whole, "embedding": 0, "chunks": len(chunks), "mebibytes": peak.mebibytes}
 
 
-def in_a_process(way: str, file: Path) -> dict[str, Any]:
+def _in_this_process() -> "Embeddings":
+    from langchain_core.embeddings import Embeddings  # noqa: PLC0415 - as in the recipe
+
+    class Same(Embeddings):
+        """The same model, in the order in which the texts come, all processors on one batch after the other."""
+
+        def __init__(self) -> None:
+            folder = packaged(MODEL)
+            assert folder is not None
+            self._session = InferenceSession(graph_of(folder), providers=["CPUExecutionProvider"])
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            self._tokenizer.no_truncation()
+            self._tokenizer.enable_padding()
+
+        def embed_documents(self, texts: list[str]) -> list[list[float]]:
+            parts = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
+            return [vector for part in parts for vector in self._embed(part)]
+
+        def embed_query(self, text: str) -> list[float]:
+            return self.embed_documents([text])[0]
+
+        def _embed(self, texts: list[str]) -> list[list[float]]:
+            encoded = self._tokenizer.encode_batch(texts)
+            tokens = np.array([encoding.ids for encoding in encoded], np.int32)
+            mask = np.array([encoding.attention_mask for encoding in encoded], np.int32)
+            vectors: list[list[float]] = self._session.run(["vectors"], {"tokens": tokens, "mask": mask})[0].tolist()
+            return vectors
+
+    return Same()
+
+
+def in_a_process(way: str, file: Path, server: str = "") -> dict[str, Any]:
     """Run one ingestion in a process of its own; its figures."""
     done = subprocess.run(
-        [sys.executable, __file__, "--one", way, str(file)], capture_output=True, text=True, check=True
+        [sys.executable, __file__, "--one", way, str(file), "--server", server],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
@@ -211,21 +247,45 @@ def compare_ingestions(folder: Path, sizes: Sequence[int], longest: int) -> None
         print(line, flush=True)
 
 
+def compare_with_server(folder: Path, sizes: Sequence[int]) -> None:
+    """Print the recipe's pages/s beside ours where it embeds at the platform's model server, as with Ollama."""
+    if not sizes:
+        return
+    print(f"\n{'pages':>6}{'ours':>8}{'recipe, embedding at the model server':>40}{'ratio':>7}")
+    (folder / "platform").mkdir()
+    with platform_at(folder / "platform") as platform:
+        platform.start("engine")
+        server = platform.services["engine"].url
+        wait_for_models(server, "all-minilm:latest")
+        for pages in sizes:
+            file = folder / f"{pages}.pdf"
+            ours, plain = in_a_process("ours", file), in_a_process("plain", file, server)
+            ratio = plain["seconds"] / ours["seconds"]
+            print(
+                f"{pages:>6}{pages / ours['seconds']:>6.1f}/s{pages / plain['seconds']:>38.1f}/s{ratio:>7.2f}",
+                flush=True,
+            )
+
+
 def main() -> None:
     """Measure what the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pages", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--recipe", type=int, default=100, help="pages up to which the recipe is measured, too")
+    parser.add_argument("--server-recipe", type=int, default=10, help="... with the model at the model server")
+    parser.add_argument("--server", default="", help="of --one plain: the model server that embeds")
     parser.add_argument("--one", nargs=2, metavar=("WAY", "FILE"), help="one ingestion, its figures as JSON")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if given.one:
             way, file = given.one[0], Path(given.one[1])
-            print(json.dumps(asyncio.run(ingest(file, folder)) if way == "ours" else plain_recipe(file, folder)))
+            ours = way == "ours"
+            print(json.dumps(asyncio.run(ingest(file, folder)) if ours else plain_recipe(file, folder, given.server)))
             return
         compare_text_layers(folder)
         compare_ingestions(folder, given.pages, given.recipe)
+        compare_with_server(folder, [pages for pages in given.pages if pages <= given.server_recipe])
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ from tunesmith_engine.settings import EngineSettings
 OTHERS = ["llama-server", "library", "llama-cpp-python"]
 LEAST = {"llama-server": 0.95, "library": 0.95, "llama-cpp-python": 1.0, "llama-batched-bench": 0.85}
 _EACH = {1: 2, 4: 1, 8: 1}  # answers that each of so many clients asks for
+_BENCH = "llama-batched-bench"
+_SEQUENCES = (1, consistency.SAMPLES, SLOTS)
 _PROMPT_TOKENS = 48  # what the prompts have, with the template around them
 _RATES = [f"{clients} clients" for clients in _EACH]
 _FIRSTS = [*(f"{clients} clients, first" for clients in _EACH), "read before, first"]
@@ -44,9 +46,10 @@ def main() -> int:
             samples = [consistency.measure(own[0], number, given.tokens) for number in range(given.repeats)]
         if "llama-server" in given.only:
             _bench(model, threads, given.repeats, given.tokens, figures)
-    _print("tokens a second", figures, [*_RATES, "decode alone"])
+    _print("tokens a second", figures, [*_RATES, *map(_decode_alone, _SEQUENCES)])
     _print("ms to the first token", figures, _FIRSTS)
     _print_samples(samples)
+    _print_bounds(figures)
     return 1 if _missed(figures, samples) else 0
 
 
@@ -71,17 +74,34 @@ def _measured(targets: list[Target], repeats: int, tokens: int) -> Figures:
 
 def _bench(model: Path, threads: int, repeats: int, tokens: int, figures: Figures) -> None:
     """Put what `llama-batched-bench` does with as many sequences into `figures`: with the prompts, and without."""
-    words = [str(builds.llama_cpp() / "llama-batched-bench"), "-m", str(model), "-t", str(threads)]
+    words = [str(builds.llama_cpp() / _BENCH), "-m", str(model), "-t", str(threads)]
     words += ["-c", str(SLOTS * CONTEXT), "-b", str(BATCH), "-ub", str(BATCH), "-npp", str(_PROMPT_TOKENS)]
-    words += ["-ntg", str(tokens), "-npl", str(SLOTS), "--output-format", "jsonl"]
-    whole, decode = [], []
+    words += ["-ntg", str(tokens), "-npl", ",".join(map(str, _SEQUENCES)), "--output-format", "jsonl"]
+    seen: dict[tuple[str, str], list[float]] = {}
     for _ in range(repeats):
         done = subprocess.run(words, check=True, capture_output=True, text=True)
-        [line] = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-        whole.append(SLOTS * tokens / (line["t_pp"] + line["t_tg"]))
-        decode.append(line["speed_tg"])
-    figures["llama-batched-bench", "8 clients"] = statistics.median(whole)
-    figures["llama-batched-bench", "decode alone"] = statistics.median(decode)
+        for line in (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")):
+            count = line["pl"]
+            seen.setdefault((_BENCH, f"{count} clients"), []).append(count * tokens / (line["t_pp"] + line["t_tg"]))
+            seen.setdefault((_BENCH, _decode_alone(count)), []).append(line["speed_tg"])
+    figures |= {where: statistics.median(values) for where, values in seen.items()}
+
+
+def _decode_alone(sequences: int) -> str:
+    return f"{sequences}, no prompts"
+
+
+def _print_bounds(figures: Figures) -> None:
+    """Say what llama.cpp itself gains from several sequences, which bounds what any server on it can gain."""
+    if (_BENCH, "1 clients") not in figures:
+        return
+    one, samples, slots = (figures[_BENCH, _decode_alone(count)] for count in _SEQUENCES)
+    with_prompts = figures[_BENCH, f"{SLOTS} clients"] / figures[_BENCH, "1 clients"]
+    print(f"\n{_BENCH}, without a server and without sampling")
+    print(f"   {SLOTS} sequences to one: {with_prompts:.2f}; without the prompts {slots / one:.2f}")
+    print(
+        f"   {consistency.SAMPLES} sequences together, to one after another, without the prompts: {one / samples:.2f}"
+    )
 
 
 def _print(what: str, figures: Figures, columns: list[str]) -> None:

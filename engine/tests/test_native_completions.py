@@ -252,8 +252,15 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], int, str]] = {
         400,
         '"all-minilm" does not support generate',
     ),
-    "pull": ("/api/pull", {"model": "llama3"}, 501, "no model registry"),
-    "push": ("/api/push", {"model": CHAT}, 501, "no model registry"),
+    "pull from anywhere": (
+        "/api/pull",
+        {"model": "example.org/a/b"},
+        400,
+        "models of example.org are not fetched here",
+    ),
+    "pull without TLS": ("/api/pull", {"model": "http://registry.ollama.ai/a/b"}, 400, "insecure protocol http"),
+    "pull without a name": ("/api/pull", {}, 400, "invalid model name"),
+    "push": ("/api/push", {"model": CHAT}, 501, "cannot be pushed"),
     "show without a name": ("/api/show", {}, 400, "model is required"),
     "show of an unknown model": ("/api/show", {"name": "nosuch"}, 404, "model 'nosuch' not found"),
 }

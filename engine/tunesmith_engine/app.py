@@ -13,6 +13,8 @@ from tunesmith_engine.adapters import with_siblings
 from tunesmith_engine.endpoints import native_completions, native_models, openai_routes
 from tunesmith_engine.inference import Inference
 from tunesmith_engine.models import Catalog
+from tunesmith_engine.pull import Puller
+from tunesmith_engine.registry import Registries
 from tunesmith_engine.residency import Limits
 from tunesmith_engine.scheduler import Scheduler
 from tunesmith_engine.seed import seed_store
@@ -49,12 +51,15 @@ def create_app(settings: EngineSettings) -> FastAPI:
             widen=functools.partial(with_siblings, store),
         )
         app.state.inference = Inference(settings, Catalog(store), scheduler)
+        registries = Registries(settings.registry_hosts)
+        app.state.puller = Puller(store, registries)
         preparation = asyncio.create_task(asyncio.to_thread(_prepare_store, store, settings))
         await asyncio.wait({preparation}, timeout=_SEED_WAIT_SECONDS)
         try:
             yield
         finally:
             await scheduler.close()
+            await registries.close()
             await preparation
 
     routers = [_root, native_models.router, native_completions.router, openai_routes.router]

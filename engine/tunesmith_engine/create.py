@@ -103,7 +103,7 @@ def _from_model(store: ModelStore, source: str) -> Base:
         stored = store.read_model(ModelName.parse(source))
     except (NotFound, BadRequest) as error:
         raise NotFound(
-            f"model '{source}' not found; there is no registry to pull from, choose one that /api/tags lists",
+            f"model '{source}' not found; pull it first, or choose one that /api/tags lists",
             param="from",
             code="model_not_found",
         ) from error

@@ -37,8 +37,17 @@ class EngineSettings(ServiceSettings):
     engine_max_queue: int = Field(default=512, ge=1, description="Requests that may wait for a model to be loaded.")
     engine_keep_alive: str = Field(default="5m", description="How long an idle model stays loaded; -1 is for ever.")
     engine_load_seconds: float = Field(default=300.0, gt=0, description="How long a model may take to load.")
+    engine_registries: str = Field(
+        default="registry.ollama.ai, hf.co, huggingface.co",
+        description="Hosts of registries that models may be pulled from. Empty: none.",
+    )
     engine_seed: bool = Field(default=True, description="Put smollm2:135m and all-minilm into an empty store.")
     engine_prune: bool = Field(default=True, description="Delete what no model refers to at the start, as Ollama does.")
+
+    @property
+    def registry_hosts(self) -> list[str]:
+        """The hosts of `engine_registries`, in lower case."""
+        return [host.strip().lower() for host in self.engine_registries.split(",") if host.strip()]
 
     @field_validator("engine_keep_alive")
     @classmethod

@@ -1,6 +1,7 @@
 """Answers from documents, over HTTP: grounded, cited, refused, fitted to the context, not led astray by a document."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -59,7 +60,12 @@ def test_an_answer_cites_the_page_with_words_that_stand_on_it(documents: httpx.C
 
 def test_what_the_documents_do_not_speak_of_is_refused_without_asking_the_model(documents: httpx.Client) -> None:
     answer = ask(documents, OFF, "ferry.pdf")
-    assert answer["response"] == NOT_IN_THE_DOCUMENTS
+    assert answer["response"].startswith(NOT_IN_THE_DOCUMENTS)
+    passages = answer["retrieval"]["closest_passages"]
+    assert {(passage["filename"], passage["page"]) for passage in passages} == {("ferry.pdf", 1), ("ferry.pdf", 2)}
+    assert all(passage["quote"] in " ".join(["Title", *FERRY.split()]) for passage in passages)
+    lines = [f'- ferry.pdf, page {passage["page"]}: "{passage["quote"]}"' for passage in passages]
+    assert answer["response"].splitlines()[-3:] == ["The closest passages:", *lines]
     assert (answer["citations"], answer["usage"]["total_tokens"]) == ([], 0)
     assert answer["retrieval"]["refused"] is True
     insisted = ask(documents, OFF, "ferry.pdf", retrieval={"threshold": 0})
@@ -71,8 +77,10 @@ def test_a_stream_of_the_plain_route_ends_with_the_same_refusal(documents: httpx
     with documents.stream("POST", "/agenerate", json=body) as response:
         lines = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: {")]
     parts = [orjson.loads(line) for line in lines]
-    assert parts[0] == {"response": NOT_IN_THE_DOCUMENTS, "done": False}
-    assert (parts[-1]["response"], parts[-1]["citations"], parts[-1]["done"]) == (NOT_IN_THE_DOCUMENTS, [], True)
+    assert parts[0]["response"].startswith(NOT_IN_THE_DOCUMENTS)
+    assert "- ferry.pdf, page 2: " in parts[0]["response"]
+    assert (parts[-1]["response"], parts[-1]["citations"]) == (parts[0]["response"], [])
+    assert (parts[0]["done"], parts[-1]["done"]) == (False, True)
 
 
 def test_the_openai_client_gets_refusals_whole_and_as_a_stream(documents: httpx.Client, platform: Platform) -> None:
@@ -80,7 +88,11 @@ def test_the_openai_client_gets_refusals_whole_and_as_a_stream(documents: httpx.
     messages: Any = [{"role": "user", "content": OFF}]
     extra = {"documents": ["ferry.pdf"], "session_id": "grounding"}
     whole = client.chat.completions.create(model=MODEL, messages=messages, extra_body=extra)
-    assert whole.choices[0].message.content == NOT_IN_THE_DOCUMENTS
+    told = whole.choices[0].message.content or ""
+    assert told.startswith(NOT_IN_THE_DOCUMENTS)
+    extension: Any = whole.model_extra
+    passages = extension["tunesmith"]["retrieval"]["closest_passages"]
+    assert f'- ferry.pdf, page {passages[0]["page"]}: "{passages[0]["quote"]}"' in told
     assert whole.choices[0].finish_reason == "stop"
     assert (whole.choices[0].message.annotations, whole.usage and whole.usage.total_tokens) == ([], 0)
     options: Any = {"include_usage": True}
@@ -90,10 +102,11 @@ def test_the_openai_client_gets_refusals_whole_and_as_a_stream(documents: httpx.
         )
     )
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert text == NOT_IN_THE_DOCUMENTS
+    assert text == told
     assert any(chunk.usage is not None for chunk in chunks)
     last: Any = chunks[-1].model_extra
     assert last["tunesmith"]["retrieval"]["refused"] is True
+    assert last["tunesmith"]["retrieval"]["closest_passages"] == passages
     said = documents.get("/sessions/grounding").json()["messages"]
     assert [message["content"] for message in said] == [OFF, NOT_IN_THE_DOCUMENTS] * 2
     client.close()
@@ -178,11 +191,17 @@ def chunks(name: str, count: int) -> list[Chunk]:
 
 def test_sources_share_the_places_rank_by_rank_the_one_with_more_evidence_first() -> None:
     weak, strong = Found(chunks("weak", 3), True, 0.4), Found(chunks("strong", 1), True, 0.9)
-    mixed = together([weak, strong], 3)
+    mixed = together([weak, strong], 3, "How many?")
     assert [(chunk.file_id, chunk.page) for chunk in mixed.chunks] == [("strong", 1), ("weak", 1), ("weak", 2)]
     assert mixed.evidence == 0.9
 
 
 def test_sources_without_enough_evidence_give_nothing() -> None:
-    nothing = together([Found(chunks("a", 3), False, 0.05, ["note"]), Found([], False, 0.0, ["note"])], 3)
+    far = [replace(chunk, text=f"Page {chunk.page}. " + "Ida carries persons. " * 20) for chunk in chunks("a", 5)]
+    sources = [Found([far[0], *far], False, 0.05, ["note"]), Found([], False, 0.0, ["note"])]
+    nothing = together(sources, 3, "Which page has 2?")
     assert (nothing.refused, nothing.evidence, nothing.notes) == (True, 0.05, ["note"])
+    named = [(passage.filename, passage.page, passage.quote) for passage in nothing.closest]
+    assert named == [("a.pdf", page, f"Page {page}.") for page in (1, 2, 3)]
+    unbroken = Chunk("b", "b.pdf", 1, "word " * 99, 0.5)
+    assert len(together([Found([unbroken])], 3, "word?").closest[0].quote) <= 162

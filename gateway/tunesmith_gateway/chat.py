@@ -69,13 +69,13 @@ class Turn:
         return self.question.model
 
     @property
-    def refused(self) -> bool:
-        """Whether documents are named and nothing in them answers: then the model is not asked."""
-        return self.grounding is not None and self.grounding.refused
+    def refusal(self) -> str:
+        """The answer when documents are named and nothing in them answers: then the model is not asked; else empty."""
+        return self.grounding.refusal if self.grounding is not None and self.grounding.refused else ""
 
     def cite(self, answer: str) -> list[Citation]:
         """Return the pages that `answer` rests on."""
-        if self.grounding is None or self.refused:
+        if self.grounding is None or self.grounding.refused:
             return []
         return cite(text_of(self.question.messages[-1]), answer, self.grounding.chunks)
 
@@ -146,14 +146,18 @@ class ChatService:
         return Turn(question, prompt, kept, len(history) - len(kept), grounding)
 
     async def remember(self, turn: Turn, answer: Generated) -> None:
-        """Store the user's words and the answer in the turn's session, when it has one."""
+        """Store the user's words and the answer in the turn's session, when it has one.
+
+        Of a refusal the first line: words of documents get to the model as fenced excerpts only, never as history.
+        """
         question = turn.question
         if question.session_id is None:
             return
         texts = [text_of(message) for message in question.messages if message["role"] == "user"]
         tokens = shares(answer.prompt_tokens, turn.prompt, turn.history, texts)
+        text_said = NOT_IN_THE_DOCUMENTS if turn.refusal else answer.text
         said = [Said("user", text, count) for text, count in zip(texts, tokens, strict=True)]
-        said.append(Said("assistant", answer.text, answer.completion_tokens or None))
+        said.append(Said("assistant", text_said, answer.completion_tokens or None))
         await self._sessions.append(question.owner, question.session_id, question.model, said)
 
     async def generate(self, turn: Turn, options: Json) -> AsyncGenerator[str | Generated]:
@@ -162,9 +166,9 @@ class ChatService:
         The request to the model ends when the iterator is closed. Nothing is cut: a prompt that does not fit the
         model's context raises `BadRequest`. A refused turn gives its fixed answer without the model.
         """
-        if turn.refused:
-            yield NOT_IN_THE_DOCUMENTS
-            yield Generated(NOT_IN_THE_DOCUMENTS, 0, 0)
+        if turn.refusal:
+            yield turn.refusal
+            yield Generated(turn.refusal, 0, 0)
             return
         body = {
             "model": turn.model,

@@ -81,6 +81,12 @@ def cite(question: str, answer: str, chunks: Sequence[Chunk]) -> list[Citation]:
     return checked(list(citations.values()), chunks)
 
 
+def telling_sentence(question: str, text: str) -> str:
+    """Return the sentence of a chunk that shares most with a question, word for word."""
+    words = _weights(question)
+    return max(_sentences(text), key=lambda sentence: _share(words, sentence))
+
+
 def _least_share(index: int) -> float:
     return MINIMUM_SHARE_OF_OTHERS if index else MINIMUM_SHARE
 

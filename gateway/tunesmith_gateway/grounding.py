@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunesmith_gateway.citations import Chunk
+from tunesmith_gateway.closest import Passage, closest_passages, told
 from tunesmith_gateway.context import ContextFitter, Prompt
 from tunesmith_gateway.documents import DocumentService, Found, Retrieval
 
 NOT_IN_THE_DOCUMENTS = "The documents do not say. Nothing in them answers this question."
-"""The whole answer when no document has enough evidence; the model is not asked, since it would invent one."""
+"""The answer when no document has enough evidence; the model is not asked, since it would invent one."""
 
 
 @dataclass(frozen=True)
@@ -28,18 +29,25 @@ class Wanted:
 class Grounding:
     """The excerpts of a turn, best first, and what became of the others.
 
-    `evidence` is the best of the sources', from 0 to 1; `omitted` counts excerpts that did not fit the context.
+    `evidence` is the best of the sources', from 0 to 1; `omitted` counts excerpts that did not fit the context;
+    `closest` is what came near, when nothing is good enough to answer from.
     """
 
     chunks: list[Chunk]
     evidence: float = 0.0
     omitted: int = 0
     notes: list[str] = field(default_factory=list)
+    closest: list[Passage] = field(default_factory=list)
 
     @property
     def refused(self) -> bool:
         """Whether there is nothing to answer from."""
         return not self.chunks
+
+    @property
+    def refusal(self) -> str:
+        """The whole answer when there is nothing to answer from."""
+        return NOT_IN_THE_DOCUMENTS + told(self.closest)
 
 
 class Grounder:
@@ -56,7 +64,7 @@ class Grounder:
         if wanted.documents:
             searches.append(self._documents.search_model(owner, wanted.model, wanted.documents, questions, how))
         searches += [self._documents.search(owner, store, questions, how) for store in wanted.vector_store_ids]
-        return together(await asyncio.gather(*searches), how.k)
+        return together(await asyncio.gather(*searches), how.k, " ".join(questions))
 
     async def fit(self, grounding: Grounding, prompt_of: Callable[[list[Chunk]], Prompt]) -> Grounding:
         """Leave out excerpts from the worst upwards until the prompt that `prompt_of` makes of the others fits.
@@ -71,14 +79,20 @@ class Grounder:
         return Grounding(kept, grounding.evidence, omitted, grounding.notes + notes)
 
 
-def together(sources: list[Found], k: int) -> Grounding:
-    """Return the `k` best excerpts of the sources with enough evidence: all their first ones, then all second ones.
+def together(sources: list[Found], k: int, question: str) -> Grounding:
+    """Return the `k` best excerpts of the sources with enough evidence; when none has, what came closest to `question`.
 
     Scores of different vector stores cannot be compared, ranks can; the source with more evidence comes first.
     """
-    good = sorted((found for found in sources if found.sufficient), key=lambda found: -found.evidence)
-    longest = max((len(found.chunks) for found in good), default=0)
-    mixed = [found.chunks[rank] for rank in range(longest) for found in good if rank < len(found.chunks)]
+    good = _mixed([found for found in sources if found.sufficient])
     evidence = max((found.evidence for found in sources), default=0.0)
     notes = list(dict.fromkeys(note for found in sources for note in found.notes))
-    return Grounding(mixed[:k], evidence, 0, notes)
+    closest = [] if good else closest_passages(question, _mixed(sources))
+    return Grounding(good[:k], evidence, 0, notes, closest)
+
+
+def _mixed(sources: list[Found]) -> list[Chunk]:
+    """Return the first excerpts of all sources, then all second ones, and so on."""
+    ordered = sorted(sources, key=lambda found: -found.evidence)
+    longest = max((len(found.chunks) for found in ordered), default=0)
+    return [found.chunks[rank] for rank in range(longest) for found in ordered if rank < len(found.chunks)]

@@ -113,6 +113,17 @@ class ModelService:
             raise Conflict(f"The name '{full}' is taken. Choose another.", param="model", code="model_exists")
         return full
 
+    async def check_unowned(self, name: str) -> None:
+        """Raise `Conflict` when somebody made a model of this name: a pulled one would take its place."""
+        async with self._database.session() as session:
+            row = await session.get(Model, self._backends.identity(name))
+        if row is not None:
+            raise Conflict(
+                f"The name '{row.name}' is that of a model that was made here. Delete that first.",
+                param="model",
+                code="model_exists",
+            )
+
     async def record(self, owner: str, name: str, base_model: str) -> None:
         """Remember that `owner` made the model `name` from `base_model`."""
         async with self._database.session() as session:

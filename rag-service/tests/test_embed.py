@@ -62,6 +62,17 @@ async def test_a_vector_does_not_depend_on_the_texts_beside_it(here: OnnxEmbedde
     assert np.abs(together - np.tile(alone, (5, 1))).max() < 1e-5
 
 
+def test_a_batch_is_what_keeps_one_processor_busy_and_no_more() -> None:
+    lengths = [3, 200, 90, 4, 256, 80, 5, 85, 3] * 4
+    batches = embed_onnx._batches(lengths, 8)
+    assert sorted(number for batch in batches for number in batch) == list(range(len(lengths)))
+    padded = [len(batch) * max(lengths[number] for number in batch) for batch in batches]
+    assert max(map(len, batches)) == 8
+    assert max(padded) <= 256
+    assert sum(padded) < 1.15 * sum(lengths)
+    assert padded[0] == 256  # the longest first
+
+
 async def test_no_text_is_cut(here: OnnxEmbedder) -> None:
     with pytest.raises(UpstreamFailed, match="has 302 tokens, and all-minilm takes 256"):
         await here.embed("all-minilm", ["why " * 300], PATIENCE)

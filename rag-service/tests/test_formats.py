@@ -1,5 +1,6 @@
 """Every kind of document gives its sections with their words; what is of another kind is refused."""
 
+import os
 import shutil
 import time
 import zipfile
@@ -99,6 +100,23 @@ async def test_no_more_pages_are_recognised_than_allowed(tmp_path: Path) -> None
     limits = ParseLimits(tesseract=TESSERACT, ocr_pages=1)
     pages = await read(tmp_path, "a.pdf", testing.photographed(LINES, LINES), limits)
     assert [page.recognised for page in pages] == [True, False]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="pages are recognised side by side on two processors")
+async def test_pages_are_recognised_side_by_side_and_come_in_order(tmp_path: Path) -> None:
+    program = tmp_path / "tesseract"
+    # Each of two waits for the other: one after the other they would both be ended and give nothing.
+    program.write_text(
+        f"#!/bin/sh\ncat >/dev/null\nmkdir {tmp_path}/first && name=first || name=second\n"
+        f"mkdir -p {tmp_path}/$name.begun\n"
+        f"until [ -d {tmp_path}/first.begun ] && [ -d {tmp_path}/second.begun ]; do sleep 0.01; done\n"
+        f'[ $name = second ] || sleep 0.2\necho "$name"\n'
+    )
+    program.chmod(0o755)
+    limits = ParseLimits(tesseract=str(program), ocr_seconds=30)
+    pages = await read(tmp_path, "a.pdf", testing.photographed(LINES, LINES), limits)
+    assert sorted(page.text for page in pages) == ["first", "second"]
+    assert [page.number for page in pages] == [1, 2]
 
 
 async def test_without_tesseract_a_scanned_page_has_no_text(tmp_path: Path) -> None:

@@ -1,15 +1,19 @@
 """Untrusted documents: good ones give their pages, each bad kind a sentence that says what to do, within its limits."""
 
+import os
+import signal
 import time
 from contextlib import aclosing
 from pathlib import Path
 
 import psutil
 import pytest
+from pypdfium2 import PdfDocument
 
-from tunesmith_rag import testing
+from tunesmith_rag import pdf_text, testing
 from tunesmith_rag.pages import DocumentRefused, Page
 from tunesmith_rag.parse import ParseLimits, parse
+from tunesmith_rag.pdf import Wanted, pages_of
 
 GOOD = testing.pdf("The first page is about cats.", "The second page is about dogs.", "")
 BUSY = testing.one_page(testing.packed(b"BT /F1 12 Tf (All work and no play) Tj ET\n", 60))
@@ -36,6 +40,36 @@ async def test_pages_come_in_order_with_their_numbers(tmp_path: Path) -> None:
         (2, 3, "The second page is about dogs."),
         (3, 3, ""),
     ]
+
+
+def test_a_long_document_is_read_by_several_processes_as_by_one(tmp_path: Path) -> None:
+    texts = [f"This is page {number}." if number % 5 else "" for number in range(1, 31)]
+    file = tmp_path / "long.pdf"
+    file.write_bytes(testing.pdf(*texts))
+    for processes in (1, 2, 3, 4):
+        pages = list(pages_of(file, Wanted(first=4, processes=processes)))
+        assert [(page.number, page.total, page.text) for page in pages] == [
+            (number, 30, texts[number - 1]) for number in range(4, 31)
+        ]
+    assert not psutil.Process().children()
+
+
+def test_when_one_of_several_processes_ends_the_others_work_is_done_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "long.pdf"
+    file.write_bytes(testing.pdf(*(f"This is page {number}." for number in range(1, 21))))
+    asked, read_one = os.getpid(), pdf_text._text
+
+    def dies_on_page_seven(document: PdfDocument, number: int) -> str:
+        if number == 7 and os.getpid() != asked:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read_one(document, number)
+
+    monkeypatch.setattr(pdf_text, "_text", dies_on_page_seven)
+    pages = list(pages_of(file, Wanted(processes=2)))
+    assert [page.text for page in pages] == [f"This is page {number}." for number in range(1, 21)]
+    assert not psutil.Process().children()
 
 
 async def test_a_pdf_that_is_encrypted_for_its_permissions_only_is_read(tmp_path: Path) -> None:

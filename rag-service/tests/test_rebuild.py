@@ -78,11 +78,12 @@ def test_a_store_is_reindexed_with_another_model_and_never_mixed(rag: Rag, clien
     assert missing.status_code >= 500
     assert client.get(url).json()["embedding_model"] == "all-minilm"
     assert search(client, store, "When does the ferry leave?").json()["data"]
-    changed = client.post(f"{url}/reindex", json={"embedding_model": "all-minilm:latest"}).json()
-    assert changed["embedding_model"] == "all-minilm:latest"
-    wait_until(lambda: client.get(url).json()["status"] == "completed", 60, "the document is in again")
+    begun = client.post(f"{url}/reindex", json={"embedding_model": "all-minilm:latest"}).json()
+    assert (begun["embedding_model"], begun["reindex"]["embedding_model"]) == ("all-minilm", "all-minilm:latest")
+    wait_until(lambda: client.get(url).json()["reindex"] is None, 60, "the document is in again")
     shown = client.get(url).json()
     assert (shown["file_counts"]["completed"], shown["embedding_dimension"]) == (1, 384)
+    assert shown["embedding_model"] == "all-minilm:latest"
     (found,) = search(client, store, "When does the ferry leave?").json()["data"]
     assert found["file_id"] == file_id
 

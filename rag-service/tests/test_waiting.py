@@ -1,6 +1,8 @@
 """Documents whose embedding model is not there: others go on, and they are brought in when it comes."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -69,3 +71,22 @@ def test_a_deleted_and_a_cancelled_document_that_wait_for_their_model_leave_noth
         assert client.post(f"{batch}/cancel").json()["status"] == "cancelled"
         assert client.get(cancelled).json()["status"] == "cancelled"
         wait_until(lambda: not list((narrow.platform.data_dir / "ingestion").iterdir()), 60, "it has cleaned up")
+
+
+def test_a_store_that_is_deleted_while_a_document_in_it_waits_for_its_model_leaves_nothing(narrow: Rag) -> None:
+    folder = narrow.platform.data_dir
+    with narrow.client() as client:
+        waiting, _ = waiting_document(narrow, client)
+        store = waiting.split("/")[3]
+        assert client.delete(f"/v1/vector_stores/{store}").status_code == 200
+        assert client.get(waiting).status_code == 404
+        assert list((folder / "ingestion").iterdir()) == []
+    database = narrow.platform.environment["TUNESMITH_DATABASE_URL"].rpartition("sqlite:///")[2]
+    with (
+        closing(sqlite3.connect(database)) as rows,
+        closing(sqlite3.connect(folder / "chroma/chroma.sqlite3")) as chroma,
+    ):
+        for table in ("vector_stores", "documents", "file_batches"):
+            assert rows.execute(f"SELECT * FROM {table}").fetchall() == []  # noqa: S608 - the names are above
+        assert chroma.execute("SELECT name FROM collections").fetchall() == []
+    assert list((folder / "lexical").iterdir()) == []

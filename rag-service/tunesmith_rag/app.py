@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import anyio
 from fastapi import FastAPI
 
-from tunesmith_rag import endpoints, jobs, runtime
+from tunesmith_rag import endpoints, jobs, runtime, watch
 from tunesmith_rag.batches import Batches
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder
@@ -89,7 +89,7 @@ async def _workflows(resources: Resources) -> AsyncIterator[None]:
     runtime.use(resources)
     durable.launch(resources.settings, "rag")
     await jobs.open_queue(resources.settings.ingestions)
-    watcher = asyncio.create_task(jobs.watch(resources))
+    watcher = asyncio.create_task(watch.watch(resources))
     try:
         yield
     finally:

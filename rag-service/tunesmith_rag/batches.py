@@ -67,7 +67,7 @@ class Batches:
         state = await self.get(owner, store_id, batch_id)
         for document in state.documents:
             if document.id in going_on:  # one that waits for its model has no ingestion that would clean up
-                await jobs.enqueue(document)
+                await jobs.enqueue(self._database, document)
         return state
 
     async def files(

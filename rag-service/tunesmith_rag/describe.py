@@ -7,7 +7,7 @@ from dbos import DBOS
 
 from tunesmith_rag import runtime
 from tunesmith_rag.index import facts_of
-from tunesmith_rag.repository import Documents
+from tunesmith_rag.repository import Documents, Stores
 from tunesmith_shared.durable import WORKFLOW
 
 _one_at_a_time = asyncio.Lock()
@@ -31,6 +31,16 @@ async def replace_attributes(document_id: str, attributes: dict[str, Any]) -> No
         if document is None or document.status == "deleting":
             return
         old, new = facts_of(document, document.attributes), facts_of(document, attributes)
-        await shared.index.describe(document.vector_store_id, document_id, old, new)
-        async with shared.database.session() as session:
-            await Documents(session).describe(document_id, attributes)
+        described = None
+        while (index_name := await _index_of(document.vector_store_id)) != described:  # it was embedded anew meanwhile
+            if index_name is None:
+                return
+            await shared.index.describe(index_name, document_id, old, new)
+            async with shared.database.session() as session:
+                await Documents(session).describe(document_id, attributes)
+            described = index_name
+
+
+async def _index_of(store_id: str) -> str | None:
+    async with runtime.resources().database.session() as session:
+        return await Stores(session).index_of(store_id)

@@ -23,8 +23,10 @@ from tunesmith_rag.embed import EmbeddingModel, Vector
 from tunesmith_rag.tokens import SPECIAL_TOKENS, packaged, token_counter
 from tunesmith_shared.errors import UpstreamFailed
 
-_CALLERS = 4
-"""Batches under way at once; they share the runtime's own threads, so that a search is answered between batches."""
+_BATCH_TOKENS = 256
+"""Tokens computed at once by one processor: enough to keep it busy, few enough to stay in its cache, and a search that
+comes meanwhile waits for no more than these.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,15 @@ class _Loaded:
 class OnnxEmbedder:
     """Runs the embedding model whose package is installed; loads it at the first call.
 
-    `batch` is how many texts are computed at once, `threads` how many processors that takes (0: all there are).
+    `batch` is how many texts are computed at once at the most, `threads` how many processors work (0: all there are):
+    each on a batch of its own, which takes less time than all of them on one, since none waits for the others.
     """
 
     def __init__(self, max_tokens: int, batch: int, threads: int) -> None:
         self._max_tokens = max_tokens
         self._batch = batch
         self._processors = threads or len(os.sched_getaffinity(0))
-        self._callers = ThreadPoolExecutor(_CALLERS, thread_name_prefix="embed")
+        self._callers = ThreadPoolExecutor(self._processors, thread_name_prefix="embed")
         self._loading: dict[Path, asyncio.Future[_Loaded]] = {}
         self._models: dict[str, EmbeddingModel] = {}
 
@@ -72,13 +75,19 @@ class OnnxEmbedder:
         longest = max(len(encoding.ids) for encoding in encoded)
         if longest > self._max_tokens:
             raise UpstreamFailed(f"A text has {longest} tokens, and {name} takes {self._max_tokens}. Shorten it.")
-        by_length = sorted(range(len(texts)), key=lambda number: len(encoded[number].ids))
         vectors: list[Vector] = [[]] * len(texts)
-        for start in range(0, len(texts), self._batch):
-            numbers = by_length[start : start + self._batch]
-            made = await self._run(functools.partial(_vectors, loaded.session, [encoded[n] for n in numbers]))
-            for number, vector in zip(numbers, made, strict=True):
-                vectors[number] = vector
+        batches = iter(_batches([len(encoding.ids) for encoding in encoded], self._batch))
+
+        async def work() -> None:
+            for numbers in batches:
+                made = await self._run(functools.partial(_vectors, loaded.session, [encoded[n] for n in numbers]))
+                for number, vector in zip(numbers, made, strict=True):
+                    vectors[number] = vector
+
+        # Each worker has one batch at a processor, so that what other callers ask for comes between them.
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._processors):
+                group.create_task(work())
         return vectors
 
     async def close(self) -> None:
@@ -87,7 +96,7 @@ class OnnxEmbedder:
 
     async def _load(self, folder: Path) -> _Loaded:
         if folder not in self._loading:
-            self._loading[folder] = asyncio.ensure_future(self._run(functools.partial(_load, folder, self._processors)))
+            self._loading[folder] = asyncio.ensure_future(self._run(functools.partial(_load, folder)))
         # Shielded: a caller that is cancelled must not take the model away from the others.
         return await asyncio.shield(self._loading[folder])
 
@@ -102,16 +111,30 @@ def _folder(name: str) -> Path:
     return folder
 
 
-def _load(folder: Path, processors: int) -> _Loaded:
+def _load(folder: Path) -> _Loaded:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = processors
-    # Waiting threads sleep: chat's model and other services run on the same processors.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.intra_op_num_threads = 1  # the caller's own thread
     session = onnxruntime.InferenceSession(graph_of(folder), options, providers=["CPUExecutionProvider"])
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return _Loaded(session, tokenizer)
+
+
+def _batches(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Return the numbers of texts of these `lengths` in batches of at most `most`, the longest texts first.
+
+    Texts of about the same length are together, since every batch is padded to its longest; the short ones come last,
+    so that all processors end at about the same time.
+    """
+    batches: list[list[int]] = []
+    for number in sorted(range(len(lengths)), key=lambda number: -lengths[number]):
+        last = batches[-1] if batches else []
+        if last and len(last) < most and (len(last) + 1) * lengths[last[0]] <= _BATCH_TOKENS:
+            last.append(number)
+        else:
+            batches.append([number])
+    return batches
 
 
 def _vectors(session: onnxruntime.InferenceSession, encoded: Sequence[Encoding]) -> list[Vector]:

@@ -83,7 +83,7 @@ async def delete_store(owner: Owner, service: Service, store_id: str) -> Json:
 
 @router.post("/v1/vector_stores/{store_id}/reindex")
 async def reindex_store(owner: Owner, service: Service, store_id: str, body: Reindex) -> Json:
-    """Embed a vector store's files anew, with another model or the same."""
+    """Embed a vector store's files anew, with another model or the same; it is searched as it is meanwhile."""
     return _store(await service.reindex(owner, store_id, body))
 
 
@@ -186,7 +186,7 @@ async def get_model_store(owner: Owner, service: Service, model: str) -> Json:
 
 
 def _store(state: StoreState) -> Json:
-    return store_object(state.store, state.counts, state.usage_bytes)
+    return store_object(state.store, state.counts, state.usage_bytes, state.reindexing)
 
 
 def _batch(state: BatchState) -> Json:

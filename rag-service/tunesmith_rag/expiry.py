@@ -1,4 +1,4 @@
-"""When a vector store expires: so many days after it was last used. What is left of it then is removed by `jobs.py`."""
+"""When a vector store expires: so many days after it was last used. `watch.py` then removes what is left of it."""
 
 from tunesmith_shared.clock import now
 from tunesmith_shared.errors import BadRequest

@@ -8,8 +8,6 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from charset_normalizer import from_bytes
-
 from tunesmith_rag import markup, pdf
 from tunesmith_rag.pages import DocumentRefused, Page, storable
 
@@ -81,6 +79,9 @@ def _decoded(data: bytes, suffix: str) -> str:
             return data.decode("utf-16")
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
+        # Here, since every PDF would wait for it while its process starts.
+        from charset_normalizer import from_bytes  # noqa: PLC0415
+
         guess = from_bytes(data).best()
         if guess is None:
             raise _unsupported(suffix) from None

@@ -68,11 +68,14 @@ class Chunk:
 
 
 @dataclass(frozen=True)
-class Hit:
-    """A chunk that a search found, and its vector."""
+class Near:
+    """Which chunk a search found, and its cosine similarity to the vector. What it says is in `lexical.py`, too, where
+    it is read in a tenth of the time that it takes here.
+    """
 
-    chunk: Chunk
-    vector: Matrix
+    document_id: str
+    index: int
+    similarity: float
 
 
 class Chroma(Protocol):
@@ -113,22 +116,23 @@ class ChunkIndex:
 
         await self._run(write)
 
-    async def search(self, store_id: str, vectors: Matrix, count: int, where: Filter | None) -> list[list[Hit]]:
+    async def search(self, store_id: str, vectors: Matrix, count: int, where: Filter | None) -> list[list[Near]]:
         """Return for each vector its `count` nearest chunks, nearest first, all in one query.
 
         A store without chunks gives empty lists.
         """
 
-        def read() -> list[list[Hit]]:
+        def read() -> list[list[Near]]:
             if (collection := self._existing(store_id)) is None:
                 return [[] for _ in vectors]
             found = collection.query(
                 query_embeddings=vectors,
                 n_results=count,
                 where=cast("Any", where),
-                include=["documents", "metadatas", "embeddings"],
+                include=["distances"],
             )
-            return [_hits(found, row) for row in range(len(vectors))]
+            distances = found["distances"] or []
+            return [_near(*row) for row in zip(found["ids"], distances, strict=True)]
 
         return await self._run(read)
 
@@ -269,13 +273,11 @@ class ChunkIndex:
             raise Unavailable(f"The vector database does not answer: {error}", retry_after=5) from error
 
 
-def _hits(found: Any, row: int) -> list[Hit]:
-    entries = zip(found["metadatas"][row], found["documents"][row], found["embeddings"][row], strict=True)
+def _near(names: Sequence[str], distances: Sequence[float]) -> list[Near]:
+    parts = (name.rpartition(":") for name in names)
     return [
-        Hit(
-            Chunk(str(facts[DOCUMENT]), int(facts[INDEX]), int(facts[PAGE]), text or ""), np.asarray(vector, np.float32)
-        )
-        for facts, text, vector in entries
+        Near(document_id, int(index), 1 - distance)
+        for (document_id, _, index), distance in zip(parts, distances, strict=True)
     ]
 
 

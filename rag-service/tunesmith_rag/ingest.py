@@ -4,7 +4,7 @@
 
 A kill at any moment loses a window of chunks at the most, and every step can run again: chunks have fixed names, and
 rows change only while the document is in progress. A document whose embedding model is away gives its place to others;
-`jobs.watch` starts it again when the model is there. Chunks are written hidden; `publish` is the one moment in which a
+`watch.py` starts it again when the model is there. Chunks are written hidden; `publish` is the one moment in which a
 document becomes visible and the earlier version of it stops being so.
 """
 
@@ -40,9 +40,10 @@ def workflow_id(document: Document) -> str:
 
 
 @DBOS.workflow(**WORKFLOW)
-async def ingest(store_id: str, document_id: str, revision: int = 0) -> None:
+async def ingest(index_name: str, document_id: str, revision: int = 0) -> None:
     """Bring the document with this id, a row in progress, into its vector store, or mark it failed with a reason.
 
+    `index_name` is where that store's chunks are; it does not change while a document is in progress.
     Does nothing when the document has another `revision` by now: that has a workflow of its own.
     """
     with runtime.tracked():
@@ -51,7 +52,7 @@ async def ingest(store_id: str, document_id: str, revision: int = 0) -> None:
             return
         if refusal is not None:
             await fail(document_id, refusal, revision)
-        await clean_up(store_id, document_id)
+        await clean_up(index_name, document_id)
     runtime.resources().endings.announce(document_id)
 
 
@@ -107,12 +108,12 @@ async def bring_in(document_id: str, revision: int = 0) -> dict[str, str] | None
 async def _fill(document: Document, store: VectorStore) -> None:
     shared = runtime.resources()
     order = Order(
-        document.id,
+        document.chunks_name,
         shared.files.path(document.file_id),
         document.filename,
         document.chunking_strategy,
         facts_of(document, document.attributes),
-        store.id,
+        store.index,
         store.embedding_model,
         written=document.chunks_done,
     )
@@ -142,12 +143,6 @@ async def _check_model(store: VectorStore, dimension: int) -> None:
     async with shared.database.session() as session:
         recorded = await Stores(session).settle_dimension(store.id, dimension)
         same = alike(await Stores(session).settle_fingerprint(store.id, fingerprint), fingerprint)
-        current = await session.get(VectorStore, store.id)
-    if current is not None and current.embedding_model != store.embedding_model:
-        raise UpstreamFailed(
-            f"The vector store was changed to {current.embedding_model} while the document was being embedded with "
-            f"{store.embedding_model}. Add the document again."
-        )
     if recorded != dimension or not same:
         raise UpstreamFailed(
             f"The vectors of this vector store were made by another model than the one that is called "

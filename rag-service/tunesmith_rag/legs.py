@@ -1,7 +1,8 @@
 """The two indexes that a search stands on, kept in step: meaning (`index.py`) and words (`lexical.py`)."""
 
+import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -21,7 +22,15 @@ class Legs:
     async def add(
         self, store_id: str, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float]], facts: Mapping[str, Any]
     ) -> None:
-        """Write chunks of one document with their vectors and its `facts`; over those that are there already."""
+        """Write chunks of one document with their vectors and its `facts`; over those that are there already.
+
+        When it is cancelled, it ends after the write, so that what is removed from then on stays removed.
+        """
+        await _to_the_end(self._add(store_id, chunks, vectors, facts))
+
+    async def _add(
+        self, store_id: str, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float]], facts: Mapping[str, Any]
+    ) -> None:
         await self.dense.add(store_id, chunks, vectors, facts)
         await self.lexical.add(store_id, chunks, facts)
 
@@ -80,3 +89,13 @@ class Legs:
         """Wait for calls under way, then let go of both."""
         self.lexical.close()
         self.dense.close()
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await `work`, which threads go on with whatever becomes of the task, also when this is cancelled meanwhile."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise

@@ -71,8 +71,15 @@ async def _start(path: Path, name: str, limits: ParseLimits, first: int) -> Proc
     }
     # -I: neither the working directory nor the environment of the service decides what the child imports.
     command = [sys.executable, "-I", "-m", "tunesmith_rag.parse_child", json.dumps(orders), str(path)]
+    # One arena: otherwise each thread reserves a part of the address space, which is limited.
     return await asyncio.create_subprocess_exec(
-        *command, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, limit=_LINE_BYTES, start_new_session=True, env={}
+        *command,
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        limit=_LINE_BYTES,
+        start_new_session=True,
+        env={"MALLOC_ARENA_MAX": "1"},
     )
 
 

@@ -6,6 +6,7 @@ the document is touched; wall time and the amount of output are `parse.py`'s bus
 """
 
 import json
+import os
 import resource
 import sys
 from dataclasses import asdict
@@ -16,6 +17,10 @@ from tunesmith_rag.formats import read_document
 from tunesmith_rag.ocr import Tesseract
 from tunesmith_rag.pages import DocumentRefused
 from tunesmith_rag.pdf import Wanted
+from tunesmith_rag.pdf_text import allow_cpu
+
+_MOST_AT_ONCE = 4
+"""Pages that are read, or recognised, at the same time: each needs a part of the memory that the document may use."""
 
 
 def main() -> None:
@@ -24,13 +29,14 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (orders["memory_bytes"],) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # nothing here has a reason to write a file
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _allow_cpu(orders["cpu_seconds"])
+    allow_cpu(orders["cpu_seconds"])
     try:
-        wanted = Wanted(orders["first"], orders["max_pages"], _recogniser(orders))
+        at_once = min(_MOST_AT_ONCE, len(os.sched_getaffinity(0)))
+        wanted = Wanted(orders["first"], orders["max_pages"], at_once, _recogniser(orders, at_once))
         for page in read_document(Path(sys.argv[2]), orders["name"], wanted):
             _say(asdict(page))
             # The budget is for one page: when the service dies, a child stuck in a page ends by itself.
-            _allow_cpu(orders["cpu_seconds"])
+            allow_cpu(orders["cpu_seconds"])
         _say({"done": True})
     except DocumentRefused as refusal:
         _say({"error": str(refusal), "code": refusal.code})
@@ -38,17 +44,13 @@ def main() -> None:
         _say({"error": "memory", "code": "invalid_file"})
 
 
-def _recogniser(orders: dict[str, Any]) -> Tesseract | None:
+def _recogniser(orders: dict[str, Any], at_once: int) -> Tesseract | None:
     if not orders["tesseract"]:
         return None
     languages, seconds, pages = orders["ocr_languages"], orders["ocr_seconds"], orders["ocr_pages"]
-    return Tesseract(orders["tesseract"], languages, seconds, pages, lambda number: _say({"recognising": number}))
-
-
-def _allow_cpu(seconds: int) -> None:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
-    resource.setrlimit(resource.RLIMIT_CPU, (int(usage.ru_utime + usage.ru_stime) + seconds, hard))
+    return Tesseract(
+        orders["tesseract"], languages, seconds, pages, at_once, lambda number: _say({"recognising": number})
+    )
 
 
 def _say(line: dict[str, object]) -> None:

@@ -1,21 +1,22 @@
 """The pages of a PDF. Runs in the child process that `parse.py` starts, never in the service itself.
 
 pypdf reads the structure, encryption and number of pages, and its limits refuse what is built to explode; PDFium reads
-the text, many times faster and with the same words. `_text` is the one place that extracts text.
+the text (`pdf_text.py`), many times faster and with the same words.
 """
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from pypdf import PdfReader
 from pypdf.errors import DependencyError, FileNotDecryptedError, LimitReachedError, PyPdfError
 from pypdfium2 import PdfDocument, PdfiumError
 
-from tunesmith_rag.layout import text_of
-from tunesmith_rag.ocr import Tesseract
+from tunesmith_rag.ocr import Tesseract, recognised
 from tunesmith_rag.pages import DocumentRefused, Page, storable
+from tunesmith_rag.pdf_text import texts_of
 
 # Readers accept a header within the first KiB and an end mark within the last; some tools add padding after it.
 HEADER_WINDOW = 1024
@@ -27,10 +28,13 @@ _MALFORMED = (PyPdfError, PdfiumError, ValueError, TypeError, KeyError, Attribut
 
 @dataclass(frozen=True)
 class Wanted:
-    """From which page on, how many pages a document may have, and who reads pages that have no text."""
+    """From which page on, how many pages a document may have, how many processes may read them, and who reads pages
+    that have no text.
+    """
 
     first: int = 1
     max_pages: int = 5000
+    processes: int = 1
     recogniser: Tesseract | None = None
 
 
@@ -63,15 +67,10 @@ def pages_of(path: Path, wanted: Wanted) -> Iterator[Page]:
                 "The PDF is damaged and could not be read. Open it in a PDF viewer, save or print it as a new PDF, "
                 "and upload that.",
             ) from error
-        recogniser = wanted.recogniser
-        left = recogniser.most_pages if recogniser else 0
-        with document:
-            for number in range(wanted.first, total + 1):
-                page = _page(document, reader, number, total)
-                if recogniser and left and not page.text and page.readable:
-                    left -= 1
-                    page = _recognised(document, page, recogniser)
-                yield page
+        numbers = range(wanted.first, total + 1)
+        with document, closing(texts_of(path, numbers, wanted.processes)) as texts:
+            pages = (_page(reader, number, total, text) for number, text in zip(numbers, texts, strict=True))
+            yield from recognised(pages, document, wanted.recogniser) if wanted.recogniser else pages
 
 
 def _check_whole(path: Path) -> None:
@@ -110,11 +109,7 @@ def _unlock(reader: PdfReader) -> None:
         raise DocumentRefused("invalid_file", message) from error
 
 
-def _page(document: PdfDocument, reader: PdfReader, number: int, total: int) -> Page:
-    try:
-        text = _text(document, number)
-    except PdfiumError:
-        text = ""
+def _page(reader: PdfReader, number: int, total: int, text: str) -> Page:
     if not text:
         # PDFium passes over what it does not understand in silence; pypdf says whether the content is damaged.
         try:
@@ -124,28 +119,6 @@ def _page(document: PdfDocument, reader: PdfReader, number: int, total: int) -> 
         except _MALFORMED:
             return Page(number, total, "", readable=False)
     return Page(number, total, text)
-
-
-def _recognised(document: PdfDocument, page: Page, recogniser: Tesseract) -> Page:
-    recogniser.announce(page.number)
-    picture = document[page.number - 1]
-    try:
-        text = storable(recogniser.read(picture))
-    finally:
-        picture.close()
-    return replace(page, text=text, recognised=bool(text))
-
-
-def _text(document: PdfDocument, number: int) -> str:
-    page = document[number - 1]
-    try:
-        content = page.get_textpage()
-        try:
-            return storable(text_of(content))
-        finally:
-            content.close()
-    finally:
-        page.close()
 
 
 def _too_much() -> DocumentRefused:

@@ -66,7 +66,7 @@ async def publish(document_id: str, revision: int = 0) -> None:
 async def postpone(document_id: str, revision: int = 0) -> bool:
     """Let the document wait for its embedding model, without a workflow; say no when it has waited long enough.
 
-    What was read and embedded stays. The next revision has a workflow of its own, which `jobs.watch` starts.
+    What was read and embedded stays. The next revision has a workflow of its own, which `watch.py` starts.
     """
     shared = runtime.resources()
     found = await in_progress(document_id, revision)
@@ -89,8 +89,8 @@ async def fail(document_id: str, refusal: dict[str, str], revision: int = 0) -> 
     found = await in_progress(document_id, revision)
     if found is None:
         return
-    document, _ = found
-    await shared.index.remove_document(document.vector_store_id, document_id)
+    document, store = found
+    await shared.index.remove_document(store.index, document.chunks_name)
     async with shared.database.session() as session:
         await Documents(session).change(
             document_id,
@@ -105,7 +105,7 @@ async def fail(document_id: str, refusal: dict[str, str], revision: int = 0) -> 
 
 @DBOS.step()
 @outlasting
-async def clean_up(store_id: str, document_id: str) -> None:
+async def clean_up(index_name: str, document_id: str) -> None:
     """Remove what nobody sees any more: work files, chunks of replaced versions, what a deletion left behind."""
     shared = runtime.resources()
     await asyncio.to_thread(shared.work_folder(document_id).remove)
@@ -113,12 +113,13 @@ async def clean_up(store_id: str, document_id: str) -> None:
         documents = Documents(session)
         document = await documents.get(document_id)
         superseded = await documents.superseded(document) if document else []
-        store_is_gone = not await Stores(session).exists(store_id)
-    if store_is_gone:
-        await shared.index.remove_store(store_id)
-    elif document is None or document.status == "deleting":
-        await shared.index.remove_document(store_id, document_id)
+        unused = await Stores(session).using(index_name) is None
+        wanted = await documents.wanted(index_name, document_id)
+    if unused:
+        await shared.index.remove_store(index_name)
+    elif not wanted:
+        await shared.index.remove_document(index_name, document_id.partition(".")[0])
     for version in superseded:
-        await shared.index.remove_document(store_id, version.id)
+        await shared.index.remove_document(index_name, version.chunks_name)
         async with shared.database.session() as session:
             await Documents(session).mark_replaced(version.id)

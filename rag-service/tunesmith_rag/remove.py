@@ -19,12 +19,12 @@ async def remove_documents(store_id: str, document_ids: list[str]) -> None:
 
 
 @DBOS.workflow(**WORKFLOW)
-async def remove_store(store_id: str) -> None:
-    """Remove a vector store with its documents and its collection."""
+async def remove_store(store_id: str, index_names: list[str] | None = None) -> None:
+    """Remove a vector store, and its shadow, with their documents and indexes."""
     with runtime.tracked():
         document_ids = await contents(store_id)
-        await remove_store_rows(store_id)
-        await remove_collection(store_id, document_ids)
+        last = await remove_store_rows(store_id)
+        await remove_indexes(list({*(index_names or [store_id]), *(last or [])}), document_ids)
 
 
 @DBOS.step()
@@ -40,8 +40,10 @@ async def hide_documents(document_ids: list[str]) -> None:
 async def remove_chunks(store_id: str, document_ids: list[str]) -> None:
     """Remove the documents' chunks, files of unfinished ingestions, and rows, in this order."""
     shared = runtime.resources()
+    async with shared.database.session() as session:
+        index_name = await Stores(session).index_of(store_id) or store_id
     for document_id in document_ids:
-        await shared.index.remove_document(store_id, document_id)
+        await shared.index.remove_document(index_name, document_id.partition(".")[0])
         await asyncio.to_thread(shared.work_folder(document_id).remove)
     async with shared.database.session() as session:
         await Documents(session).remove(document_ids)
@@ -50,24 +52,30 @@ async def remove_chunks(store_id: str, document_ids: list[str]) -> None:
 @DBOS.step()
 @outlasting
 async def contents(store_id: str) -> list[str]:
-    """Return the ids of the store's documents."""
+    """Return the ids of the documents of the store and its shadow."""
     async with runtime.resources().database.session() as session:
-        return list(await Documents(session).of_store(store_id))
+        return list(await Documents(session).of_stores(await Stores(session).parts(store_id)))
 
 
 @DBOS.step()
 @outlasting
-async def remove_store_rows(store_id: str) -> None:
-    """Remove the rows of the store and its documents: from here on it does not exist for anyone."""
+async def remove_store_rows(store_id: str) -> list[str]:
+    """Remove the rows of the store and its documents: from here on it does not exist for anyone. Return its indexes."""
     async with runtime.resources().database.session() as session:
+        index_names = list((await Stores(session).parts(store_id)).values())
         await Stores(session).remove(store_id)
+    return index_names
 
 
 @DBOS.step()
 @outlasting
-async def remove_collection(store_id: str, document_ids: list[str]) -> None:
-    """Remove the store's chunks, and files of unfinished ingestions."""
+async def remove_indexes(index_names: list[str], document_ids: list[str]) -> None:
+    """Remove the chunks in indexes that no other store has taken over, and files of unfinished ingestions."""
     shared = runtime.resources()
-    await shared.index.remove_store(store_id)
+    for name in index_names:
+        async with shared.database.session() as session:
+            unused = await Stores(session).using(name) is None
+        if unused:
+            await shared.index.remove_store(name)
     for document_id in document_ids:
         await asyncio.to_thread(shared.work_folder(document_id).remove)

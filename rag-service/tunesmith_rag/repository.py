@@ -1,10 +1,10 @@
 """The SQL of vector stores and their documents. Queries for what a person names have the owner in their WHERE."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from tunesmith_rag.expiry import DAY_SECONDS
@@ -13,6 +13,20 @@ from tunesmith_shared.tables import Document, File, FileBatch, VectorStore
 
 ACTIVE = ("in_progress", "completed")
 LISTED = ("in_progress", "completed", "failed")
+ANEW: dict[str, Any] = {
+    "status": "in_progress",
+    "pages_done": 0,
+    "chunks_done": 0,
+    "chunks_total": None,
+    "error_code": None,
+    "error_message": None,
+}
+"""What a document's row has when its ingestion begins again, beside the next revision."""
+
+_SEEN = VectorStore.reindexes.is_(None)
+"""Not a shadow."""
+
+_index = func.coalesce(VectorStore.index_name, VectorStore.id)
 
 Row = TypeVar("Row", VectorStore, Document)
 
@@ -34,7 +48,7 @@ class Stores:
 
     async def get(self, owner: str, store_id: str) -> VectorStore | None:
         """Return the owner's store of this id."""
-        query = select(VectorStore).where(VectorStore.owner == owner, VectorStore.id == store_id)
+        query = select(VectorStore).where(VectorStore.owner == owner, VectorStore.id == store_id, _SEEN)
         return (await self._session.scalars(query)).one_or_none()
 
     async def of_model(self, owner: str, model: str) -> VectorStore | None:
@@ -44,7 +58,7 @@ class Stores:
 
     async def page(self, owner: str, part: Slice) -> Sequence[VectorStore]:
         """Return a part of the owner's stores."""
-        query = _sliced(select(VectorStore).where(VectorStore.owner == owner), VectorStore, part)
+        query = _sliced(select(VectorStore).where(VectorStore.owner == owner, _SEEN), VectorStore, part)
         return (await self._session.scalars(query)).all()
 
     async def touch(self, store_id: str) -> None:
@@ -58,9 +72,18 @@ class Stores:
         query = select(VectorStore).where(last <= now(), VectorStore.id.in_(filled))
         return (await self._session.scalars(query)).all()
 
-    async def exists(self, store_id: str) -> bool:
-        """Say whether there still is a store of this id, whoever owns it."""
-        return await self._session.get(VectorStore, store_id) is not None
+    async def index_of(self, store_id: str) -> str | None:
+        """Return the name of the index that a store's chunks are in; None when the store is gone."""
+        return await self._session.scalar(select(_index).where(VectorStore.id == store_id))
+
+    async def using(self, index_name: str) -> str | None:
+        """Return the id of the store whose chunks are in this index."""
+        return await self._session.scalar(select(VectorStore.id).where(_index == index_name))
+
+    async def parts(self, store_id: str) -> dict[str, str]:
+        """Return the ids of a store and of its shadow, as far as they are there, with the names of their indexes."""
+        query = select(VectorStore.id, _index).where((VectorStore.id == store_id) | (VectorStore.reindexes == store_id))
+        return dict((await self._session.execute(query)).tuples().all())
 
     async def settle_dimension(self, store_id: str, dimension: int) -> int:
         """Record the dimension of a store's vectors if none is yet; return the recorded one."""
@@ -76,17 +99,16 @@ class Stores:
         query = select(VectorStore.embedding_fingerprint).where(VectorStore.id == store_id)
         return (await self._session.scalar(query)) or fingerprint
 
-    async def use_model(self, store_id: str | None, model: str | None) -> None:
-        """Have a store, or all, filled by `model` from now on (None: the one it has), in whatever dimension."""
-        unknown = {"embedding_dimension": None, "embedding_fingerprint": None}
-        changed = update(VectorStore).values(**unknown, **({"embedding_model": model} if model else {}))
-        await self._session.execute(changed if store_id is None else changed.where(VectorStore.id == store_id))
+    async def forget_vectors(self) -> None:
+        """Have all stores filled anew by the models that they have, in whatever dimension."""
+        await self._session.execute(update(VectorStore).values(embedding_dimension=None, embedding_fingerprint=None))
 
     async def remove(self, store_id: str) -> None:
-        """Remove a store and its documents."""
-        await self._session.execute(delete(Document).where(Document.vector_store_id == store_id))
-        await self._session.execute(delete(FileBatch).where(FileBatch.vector_store_id == store_id))
-        await self._session.execute(delete(VectorStore).where(VectorStore.id == store_id))
+        """Remove a store, its shadow, and their documents."""
+        parts = list(await self.parts(store_id))
+        await self._session.execute(delete(Document).where(Document.vector_store_id.in_(parts)))
+        await self._session.execute(delete(FileBatch).where(FileBatch.vector_store_id.in_(parts)))
+        await self._session.execute(delete(VectorStore).where(VectorStore.id.in_(parts)))
 
     async def counts(self, store_ids: Sequence[str]) -> dict[str, tuple[dict[str, int], int]]:
         """Return for each store the number of documents by status, and the bytes they use."""
@@ -146,22 +168,24 @@ class Documents:
         return (await self._session.scalars(select(Document).where(Document.status == status))).all()
 
     async def sizes(self) -> dict[str, int]:
-        """Return for every store how many chunks its complete documents have."""
-        query = select(Document.vector_store_id, func.sum(Document.chunks_total)).group_by(Document.vector_store_id)
-        rows = (await self._session.execute(query.where(Document.status == "completed"))).tuples()
-        return {store_id: int(total or 0) for store_id, total in rows}
+        """Return for every index that is in use how many chunks its complete documents have."""
+        query = select(_index, func.sum(Document.chunks_total)).where(Document.vector_store_id == VectorStore.id)
+        rows = (await self._session.execute(query.where(Document.status == "completed").group_by(_index))).tuples()
+        return {name: int(total or 0) for name, total in rows}
 
-    async def bring_in_anew(self, store_id: str | None) -> int:
-        """Put documents back in progress, of one store or all: those that are complete, on their way, or failed
-        through no fault of theirs. Ingestions under way see it and stop. Return how many they are.
+    async def bring_in_anew(self) -> None:
+        """Put documents back in progress: those that are complete, on their way, or failed through no fault of theirs.
+        Ingestions under way see it and stop.
         """
-        ours = (Document.status == "failed") & (Document.error_code == "server_error")
-        again = update(Document).where(Document.status.in_(ACTIVE) | ours)
-        if store_id is not None:
-            again = again.where(Document.vector_store_id == store_id)
-        start = {"pages_done": 0, "chunks_done": 0, "chunks_total": None, "error_code": None, "error_message": None}
-        values = {"status": "in_progress", "revision": Document.revision + 1, "updated_at": now(), **start}
-        return len((await self._session.execute(again.values(values).returning(Document.id))).all())
+        again = update(Document).where(Document.status.in_(ACTIVE) | blameless())
+        await self._session.execute(again.values({**ANEW, "revision": Document.revision + 1, "updated_at": now()}))
+
+    async def wanted(self, index_name: str, document_id: str) -> bool:
+        """Say whether a document, or the one that it is the twin of, has its chunks in this index, to be kept."""
+        names = {document_id, document_id.partition(".")[0]}
+        query = select(Document.id).join(VectorStore, VectorStore.id == Document.vector_store_id)
+        query = query.where(_index == index_name, Document.id.in_(names), Document.status != "deleting")
+        return (await self._session.scalars(query)).first() is not None
 
     async def hidden(self, store_id: str) -> dict[str, str]:
         """Return the documents that may have chunks in the index and must not be seen: their statuses by id."""
@@ -175,9 +199,10 @@ class Documents:
         query = select(Document).where(Document.id.in_(document_ids), Document.status == "completed")
         return {document.id: document for document in await self._session.scalars(query)}
 
-    async def of_store(self, store_id: str) -> Sequence[str]:
-        """Return the ids of all documents of a store, in whatever state."""
-        return (await self._session.scalars(select(Document.id).where(Document.vector_store_id == store_id))).all()
+    async def of_stores(self, store_ids: Iterable[str]) -> Sequence[str]:
+        """Return the ids of all documents of stores, in whatever state."""
+        query = select(Document.id).where(Document.vector_store_id.in_(store_ids))
+        return (await self._session.scalars(query)).all()
 
     async def of_ids(self, document_ids: Sequence[str]) -> Sequence[Document]:
         """Return those of the documents that there are, oldest first; not those being deleted."""
@@ -253,6 +278,11 @@ class FileBatches:
     async def cancel(self, batch_id: str) -> None:
         """Note that the batch was cancelled."""
         await self._session.execute(update(FileBatch).where(FileBatch.id == batch_id).values(cancelled_at=now()))
+
+
+def blameless() -> ColumnElement[bool]:
+    """Return the condition on documents that failed through no fault of theirs."""
+    return (Document.status == "failed") & (Document.error_code == "server_error")
 
 
 def _sliced(query: Select[Row], table: type[Row], part: Slice) -> Select[Row]:

@@ -57,10 +57,10 @@ class Retriever:
         versions = await self._wording.versions(store.embedding_model, question)
         depth = max(_LEAST_DEPTH, _DEPTH_FACTOR * question.count)
         asked = list(question.queries) if question.weights.lexical else []
-        found = await self._finder.find(store.id, versions.vectors, asked, depth, question.where)
+        found = await self._finder.find(store, versions.vectors, asked, depth, question.where)
         legs = weighed_legs(found, versions, question.weights)
-        pool, vectors = await self._pool(store.id, found, versions, legs, question.count)
-        judged, evidence = await self._judged(store.id, question, pool)
+        pool, vectors = await self._pool(store.index, found, versions, legs, question.count)
+        judged, evidence = await self._judged(store.index, question, pool)
         stages, notes = await self._staged(question, judged, vectors)
         kept = [result for result in stages.diverse if result.score >= question.score_threshold][: question.count]
         data = merged(kept) if question.merge_neighbours else kept
@@ -68,12 +68,12 @@ class Retriever:
         return Results(data, versions.texts, evidence, stages, versions.notes + notes, legs, found.documents)
 
     async def _pool(
-        self, store_id: str, found: Found, versions: Versions, legs: list[Leg], count: int
+        self, index_name: str, found: Found, versions: Versions, legs: list[Leg], count: int
     ) -> tuple[list[Result], dict[str, Matrix]]:
         """Return the best of the fused ranking, and their vectors by name."""
         order = fuse(Ranking([chunk.id for chunk, _ in leg.hits], leg.weight) for leg in legs)
         names = list(order)[: max(_LEAST_POOL, _POOL_FACTOR * count)]
-        vectors = await self._finder.vectors(store_id, found, names)
+        vectors = await self._index.dense.vectors(index_name, names)
         chunks = {chunk.id: chunk for leg in legs for chunk, _ in leg.hits}
         pool = [
             Result(
@@ -85,13 +85,13 @@ class Retriever:
         return pool, vectors
 
     async def _judged(
-        self, store_id: str, question: Question, pool: list[Result]
+        self, index_name: str, question: Question, pool: list[Result]
     ) -> tuple[list[Result], Evidence | None]:
         """Return the pool with the coverage of each chunk, and the evidence; neither where nothing needs them."""
         threshold = self._defaults.threshold if question.threshold is None else question.threshold
         if not threshold and not question.rerank:
             return pool, None
-        terms = await self._index.lexical.compare(store_id, question.queries, [result.chunk.text for result in pool])
+        terms = await self._index.lexical.compare(index_name, question.queries, [one.chunk.text for one in pool])
         judged = [replace(result, coverage=terms.coverage(place)) for place, result in enumerate(pool)]
         similarities, coverages = [one.score for one in judged], [one.coverage for one in judged]
         return judged, weigh(similarities, coverages, terms, threshold) if threshold else None
@@ -134,8 +134,7 @@ def weighed_legs(found: Found, versions: Versions, weights: Weights) -> list[Leg
     legs = []
     for row, (text, hits) in enumerate(zip(versions.texts, found.dense, strict=True)):
         weight = asked if row < versions.originals else 1.0
-        scored = [(hit.chunk, float(versions.vectors[row] @ unit([hit.vector])[0])) for hit in hits]
-        legs.append(Leg("dense", text, weight * weights.dense, scored))
+        legs.append(Leg("dense", text, weight * weights.dense, [(hit.chunk, hit.similarity) for hit in hits]))
     for text, words in zip(versions.texts, found.lexical, strict=False):  # the questions as asked come first
         legs.append(Leg("lexical", text, asked * weights.lexical, [(hit.chunk, hit.score) for hit in words]))
     return legs

@@ -1,6 +1,6 @@
 """What the routes take and give: OpenAI's vector store objects, with our extensions beside their fields."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,6 +9,7 @@ from tunesmith_rag.expiry import expired, expires_at
 from tunesmith_rag.filters import to_condition
 from tunesmith_rag.index import FILTERABLE
 from tunesmith_rag.ranking import Question, Weights
+from tunesmith_rag.shadows import Reindexing
 from tunesmith_shared.tables import Document, FileBatch, VectorStore
 
 Json = dict[str, Any]
@@ -204,9 +205,9 @@ class SearchBody(Body):
         return self
 
 
-def store_object(store: VectorStore, counts: dict[str, int], usage_bytes: int) -> Json:
+def store_object(store: VectorStore, counts: dict[str, int], usage_bytes: int, anew: Reindexing | None) -> Json:
     """Return the `vector_store` object; `counts` has the number of documents by stored status."""
-    shown = {status: counts.get(status, 0) for status in ("in_progress", "completed", "failed")}
+    shown = _shown(counts)
     days = store.expires_after_days
     return {
         "id": store.id,
@@ -217,6 +218,7 @@ def store_object(store: VectorStore, counts: dict[str, int], usage_bytes: int) -
         "status": "expired" if expired(store) else "in_progress" if shown["in_progress"] else "completed",
         "usage_bytes": usage_bytes,
         "file_counts": {**shown, "cancelled": 0, "total": sum(shown.values())},
+        "reindex": reindex_object(anew) if anew else None,
         "expires_after": {"anchor": "last_active_at", "days": days} if days else None,
         "expires_at": expires_at(store),
         "metadata": store.details,
@@ -224,6 +226,23 @@ def store_object(store: VectorStore, counts: dict[str, int], usage_bytes: int) -
         "embedding_model": store.embedding_model,
         "embedding_dimension": store.embedding_dimension,
     }
+
+
+def reindex_object(anew: Reindexing) -> Json:
+    """Return what a `vector_store` says under `reindex` while its files are embedded anew, and when that failed."""
+    counts = _shown(anew.counts)
+    message = f"The store is searched with its former vectors. Reindex it again, or delete what failed: {anew.error}"
+    return {
+        "status": "failed" if anew.failed else "in_progress",
+        "embedding_model": anew.model,
+        "file_counts": {**counts, "total": sum(counts.values())},
+        "chunks_done": anew.chunks_done,
+        "last_error": {"code": "server_error", "message": message} if anew.failed else None,
+    }
+
+
+def _shown(counts: Mapping[str, int]) -> dict[str, int]:
+    return {status: counts.get(status, 0) for status in ("in_progress", "completed", "failed")}
 
 
 def batch_object(batch: FileBatch, documents: Sequence[Document]) -> Json:

@@ -6,13 +6,14 @@ from typing import Literal, TypeVar
 
 from sqlalchemy.exc import IntegrityError
 
-from tunesmith_rag import jobs
+from tunesmith_rag import jobs, reindex, watch
 from tunesmith_rag.expiry import check_usable
 from tunesmith_rag.ranking import Results
 from tunesmith_rag.repository import Documents, Slice, Stores
 from tunesmith_rag.resources import Resources
 from tunesmith_rag.retrieve import Retriever
 from tunesmith_rag.schemas import ENDED, AttachFile, Attributed, CreateStore, Reindex, SearchBody, UpdateStore
+from tunesmith_rag.shadows import Reindexing, Shadows
 from tunesmith_shared.clock import now
 from tunesmith_shared.errors import Conflict, NotFound
 from tunesmith_shared.ids import new_id
@@ -27,11 +28,14 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class StoreState:
-    """A vector store with the number of its documents by status and the bytes they use."""
+    """A vector store with the number of its documents by status, the bytes they use, and how far they are embedded
+    anew, when that is going on or has failed.
+    """
 
     store: VectorStore
     counts: dict[str, int]
     usage_bytes: int
+    reindexing: Reindexing | None
 
 
 @dataclass(frozen=True)
@@ -113,26 +117,24 @@ class VectorStores:
     async def delete(self, owner: str, store_id: str) -> None:
         """Delete a store with all its documents."""
         await self._store(owner, store_id)
-        await jobs.remove_store(store_id)
+        await jobs.remove_store(self._database, store_id)
 
     async def reindex(self, owner: str, store_id: str, body: Reindex) -> StoreState:
         """Embed all documents of a store anew from their files, with another model when `body` names one.
 
-        Nothing is changed when that model does not answer, or while documents are being added (`Conflict`).
+        The store is searched as it is until all are complete. Nothing is changed when that model does not answer.
         """
-        state = await self.get(owner, store_id)
-        if waiting := state.counts.get("in_progress"):
-            raise Conflict(f"{waiting} files are still being added to {store_id}. Reindex it when they are complete.")
-        model = body.embedding_model or state.store.embedding_model
+        store = await self._store(owner, store_id)
+        model = body.embedding_model or store.embedding_model
         await self._resources.embedder.embed(model, ["Is it there?"], self._resources.settings.query_wait_seconds)
-        await jobs.reindex(store_id, model)
-        await jobs.check_documents(self._resources)
+        await reindex.begin(self._database, store, model)
+        await watch.check_documents(self._resources)
         return await self.get(owner, store_id)
 
     async def rebuild(self) -> int:
         """Bring every document of every owner into an index begun anew; return how many are on their way."""
         await jobs.rebuild()
-        await jobs.check_documents(self._resources)
+        await watch.check_documents(self._resources)
         return await self.waiting()
 
     async def waiting(self) -> int:
@@ -155,7 +157,6 @@ class VectorStores:
             if file is None:
                 raise no_file(body.file_id)
             known = await documents.of_content(store.id, file.sha256)
-            await Stores(session).touch(store.id)
         if known is not None:
             return known
         document = Document(
@@ -173,10 +174,11 @@ class VectorStores:
         )
         try:
             async with self._database.session() as session:
+                await Stores(session).touch(store.id)
                 session.add(document)
         except IntegrityError:  # the same bytes were attached at the same time
             return await self.document(owner, store.id, file.id)
-        await jobs.enqueue(document)
+        await jobs.enqueue(self._database, document)
         return await self.document(owner, store.id, file.id)
 
     async def document(self, owner: str, store_id: str, file_id: str) -> Document:
@@ -233,16 +235,21 @@ class VectorStores:
             raise Conflict(
                 f"The file {file_id} is {document.status}, so there is no text of it. Wait, or add it again."
             )
-        return await self._resources.index.lexical.texts(store_id, document.id)
+        store = await self._store(owner, store_id)
+        return await self._resources.index.lexical.texts(store.index, document.id)
 
     async def search(self, owner: str, store_id: str, body: SearchBody) -> Results:
-        """Find the chunks of a store that answer the questions in `body`."""
-        store = await self._store(owner, store_id)
-        check_usable(store)
-        async with self._database.session() as session:
-            await Stores(session).touch(store.id)
-        await self._resources.fingerprints.check(store, self._resources.settings.query_wait_seconds)
-        return await self._retriever.search(store, body.question(self._resources.settings.rewrite_model))
+        """Find the chunks of a store that answer the questions in `body`; again when it was embedded anew meanwhile."""
+        question = body.question(self._resources.settings.rewrite_model)
+        while True:
+            store = await self._store(owner, store_id)
+            check_usable(store)
+            async with self._database.session() as session:
+                await Stores(session).touch(store.id)
+            await self._resources.fingerprints.check(store, self._resources.settings.query_wait_seconds)
+            results = await self._retriever.search(store, question)
+            if (await self._store(owner, store_id)).index == store.index:
+                return results
 
     def _new_store(self, owner: str, name: str, model: str | None, embedding_model: str | None) -> VectorStore:
         return VectorStore(
@@ -266,7 +273,8 @@ class VectorStores:
     async def _states(self, stores: Sequence[VectorStore]) -> list[StoreState]:
         async with self._database.session() as session:
             counts = await Stores(session).counts([store.id for store in stores])
-        return [StoreState(store, *counts[store.id]) for store in stores]
+            anew = await Shadows(session).states(stores)
+        return [StoreState(store, *counts[store.id], anew.get(store.id)) for store in stores]
 
 
 def _cut(items: Sequence[Item], limit: int) -> tuple[list[Item], bool]:

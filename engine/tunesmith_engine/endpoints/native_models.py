@@ -1,7 +1,9 @@
-"""``/api/version``, ``tags``, ``show``, ``ps``, ``create``, ``copy``, ``delete``, ``blobs``, ``pull``."""
+"""``/api/version``, ``tags``, ``show``, ``ps``, ``create``, ``copy``, ``delete``, ``blobs``, ``pull``, ``push``."""
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -9,19 +11,19 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
+from tunesmith_engine import OLLAMA_VERSION
 from tunesmith_engine.create import CreateRequest, plan_create, run_create
-from tunesmith_engine.endpoints.http import NDJSON, Engine, collected, json_body, json_lines, streamed
+from tunesmith_engine.endpoints.http import NDJSON, Engine, collected, json_body, json_lines, streamed, unless_gone
 from tunesmith_engine.endpoints.json_response import FastJson
 from tunesmith_engine.inference import require_name
-from tunesmith_engine.models import timestamp
+from tunesmith_engine.models import Json, timestamp
+from tunesmith_engine.pull import Puller
 from tunesmith_engine.scheduler import LoadedModel
 from tunesmith_engine.show import long_lists, show
-from tunesmith_shared.errors import NotFound, Unsupported
+from tunesmith_shared.errors import NotFound, TunesmithError, Unsupported
 
 router = APIRouter(prefix="/api", tags=["ollama"])
 
-# The Ollama whose answers this engine gives; clients compare it.
-OLLAMA_VERSION = "0.33.0"
 _FOREVER_SECONDS = 100 * 365 * 86400
 
 
@@ -47,6 +49,13 @@ class ShowRequest(NamedRequest):
 
     verbose: bool = False
     system: str = ""
+
+
+class PullRequest(NamedRequest):
+    """``POST /api/pull``; ``insecure`` allows a name that begins with ``http://``."""
+
+    insecure: bool = False
+    stream: bool = True
 
 
 class CopyRequest(BaseModel):
@@ -149,11 +158,30 @@ async def upload_blob(request: Request, engine: Engine, digest: str) -> Response
 
 
 @router.post("/pull")
+async def pull(request: Request, body: Annotated[PullRequest, Depends(json_body(PullRequest))]) -> Response:
+    """Fetch a model from a registry."""
+    puller: Puller = request.app.state.puller
+    source = puller.source(body.wanted, insecure=body.insecure)
+    if body.stream:
+        return await streamed(request, json_lines(_until_failed(puller.pull(source))), NDJSON)
+    return FastJson((await unless_gone(request, collected(puller.pull(source))))[-1])
+
+
+async def _until_failed(lines: AsyncGenerator[Json]) -> AsyncGenerator[Json]:
+    """The lines, and an error as the last of them, where Ollama has it too."""
+    async with aclosing(lines):
+        try:
+            async for line in lines:
+                yield line
+        except TunesmithError as error:
+            yield {"error": error.message}
+
+
 @router.post("/push")
-async def no_registry(body: Named) -> Response:
-    """Say that there is no registry."""
+async def push(body: Named) -> Response:
+    """Say that nothing is published from here."""
     raise Unsupported(
-        f"there is no model registry here to exchange '{body.wanted}' with; upload a GGUF to /api/blobs and name it in "
-        "/api/create, or start from a model that /api/tags lists",
+        f"'{body.wanted}' cannot be pushed: publishing needs an account that this engine does not have; copy its blobs "
+        "and manifest from the models folder to that of an Ollama, which can",
         param="model",
     )

@@ -75,6 +75,15 @@ class Api:
                     yield event
         raise CommandError("The gateway's stream broke off before its end. Try again.")
 
+    def lines(self, method: str, path: str, *, body: Json | None = None) -> Generator[Json]:
+        """Yield the JSON lines of an answer in Ollama's dialect, the last of which may be an error."""
+        with self._answer(method, path, body) as answer:
+            for text in answer:
+                line: Json = json.loads(text)
+                if failure := line.get("error"):
+                    raise CommandError(_message(failure))
+                yield line
+
     def pages(self, path: str, entries: str = "data", **params: str) -> list[Json]:
         """Return all entries of a list, however many pages it has; a page has them under the name `entries`."""
         found: list[Json] = []
@@ -131,9 +140,14 @@ class Api:
         connection.sock.settimeout(_ANSWER_SECONDS)
 
 
+def _message(error: Any) -> str:
+    """The sentence of an error: Ollama's is one, OpenAI's has one."""
+    return error if isinstance(error, str) else str(error["message"])
+
+
 def _refusal(url: str, answer: http.client.HTTPResponse) -> CommandError:
     try:
-        message = str(json.loads(answer.read())["error"]["message"])
+        message = _message(json.loads(answer.read())["error"])
     except (ValueError, KeyError, TypeError):
         message = f"{url} answered with status {answer.status}; is a Tunesmith gateway there?"
     if answer.status == 401:

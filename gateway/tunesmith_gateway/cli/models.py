@@ -1,9 +1,14 @@
-"""`tunesmith models`: list, create, delete."""
+"""`tunesmith models`: list, pull, create, delete."""
 
 from argparse import Namespace
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
 
 from tunesmith_gateway.cli.commands import Commands, Context, Parser, command, group
-from tunesmith_gateway.cli.output import size
+from tunesmith_gateway.cli.output import clean, size
+
+if TYPE_CHECKING:  # imported where it is used, for a terminal
+    from rich.progress import Progress
 
 _COLUMNS = ("NAME", "SIZE", "PARAMETERS", "QUANTIZATION", "BASE", "OWNER")
 
@@ -12,6 +17,9 @@ def register(commands: "Commands[Parser]") -> None:
     """Add the group."""
     models = group(commands, "models", "The models that you can use.")
     command(models, "list", listing, "List them.")
+    fetch = command(models, "pull", pull, "Fetch one from a registry, for everyone here.")
+    fetch.add_argument("name", help="as Ollama names it: llama3.2:1b, hf.co/<user>/<model>:<quantization>")
+    fetch.add_argument("--insecure", action="store_true", help="allow a name that begins with http://")
     make = command(models, "create", create, "Make a model from another with a system prompt.")
     make.add_argument("name")
     make.add_argument("--system", required=True, help="what the model is told before every conversation")
@@ -27,6 +35,30 @@ def listing(context: Context, _given: Namespace) -> None:
         for m in models
     ]
     context.output.table(models, _COLUMNS, rows)
+
+
+def pull(context: Context, given: Namespace) -> None:
+    """Fetch a model; what was fetched stays when it is interrupted."""
+    body = {"model": given.name, "insecure": given.insecure}
+    display: AbstractContextManager[Progress | None] = _bar(context) if context.output.terminal else nullcontext()
+    with display as bar:
+        task = bar.add_task("", total=None) if bar else None
+        status = ""
+        for line in context.api.lines("POST", "/api/pull", body=body):
+            if bar is not None and task is not None:
+                bar.update(task, description=clean(line["status"]), completed=line.get("completed", 0))
+                bar.update(task, total=line.get("total"))
+            elif context.output.as_json or line["status"] != status:
+                context.output.event(line, line["status"])
+            status = line["status"]
+    context.output.hint(f"tunesmith chat --model {given.name}")
+
+
+def _bar(context: Context) -> "Progress":
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn  # noqa: PLC0415
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    return Progress(*columns, console=context.output.console, transient=True)
 
 
 def create(context: Context, given: Namespace) -> None:

@@ -121,7 +121,9 @@ async def delete(request: Request, services: GatewayServices, caller: Chatter) -
 @router.post("/pull")
 async def pull(request: Request, services: GatewayServices, caller: Chatter) -> Relay:
     """Ask the Ollama behind the gateway to fetch a model; a pulled model belongs to everyone."""
-    return await _pass(request, services.backends.store(), caller, await read_json(request))
+    body = await read_json(request)
+    await services.models.check_unowned(_named(body))
+    return await _pass(request, services.backends.store(), caller, body)
 
 
 @router.head("/blobs/{digest}")

@@ -125,8 +125,8 @@ async def _whole(
     path, owner, route = "/v1/chat/completions", turn.question.owner, services.backends.route(turn.model)
 
     async def ask(one: dict[str, Any], count: int) -> dict[str, Any]:
-        if turn.refused:
-            return merged([refusal_completion(turn.model)] * count)
+        if turn.refusal:
+            return merged([refusal_completion(turn.model, turn.refusal)] * count)
         return await several(route, path, owner, one, count)
 
     answer = await (ask(body, 1) if consistency is None else consistent_answer(ask, body, consistency))
@@ -163,8 +163,8 @@ async def _streamed(services: Services, turn: Turn, body: dict[str, Any]) -> Asy
 
 
 async def _events(services: Services, turn: Turn, body: dict[str, Any], usage: dict[str, Any]) -> AsyncIterator[bytes]:
-    if turn.refused:
-        for chunk in refusal_chunks(turn.model, include_usage=asks_for_usage(body)):
+    if turn.refusal:
+        for chunk in refusal_chunks(turn.model, turn.refusal, include_usage=asks_for_usage(body)):
             yield chunk
         return
     route = services.backends.route(turn.model)

@@ -1,5 +1,6 @@
 """What a request may say about looking into documents, the same in every dialect."""
 
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,5 +39,6 @@ def shown_retrieval(turn: Turn) -> dict[str, Any]:
             "excerpts": len(grounding.chunks),
             "omitted_excerpts": grounding.omitted,
             "notes": grounding.notes,
+            "closest_passages": [asdict(passage) for passage in grounding.closest],
         }
     }

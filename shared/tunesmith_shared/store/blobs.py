@@ -54,7 +54,7 @@ class BlobStore:
 
     def put_blob_file(self, path: Path) -> str:
         """Store a copy of a file, hashed while it is copied; gives its digest. Raises StorageFull."""
-        self._require_room(path.stat().st_size)
+        self.require_room(path.stat().st_size)
         with path.open("rb") as source, self._incoming() as (file, temporary):
             content_hash = hashlib.sha256()
             while chunk := source.read(_CHUNK_BYTES):
@@ -96,7 +96,23 @@ class BlobStore:
                 raise BadRequest(f"digest mismatch, expected {digest!r}, got 'sha256:{found}'", param="digest")
             await asyncio.to_thread(self._commit, file, temporary, found)
 
-    def _require_room(self, size: int) -> None:
+    def partial_path(self, digest: str) -> Path:
+        """Where a download of this blob grows, and goes on after it was cut off."""
+        self.incoming_dir.mkdir(parents=True, exist_ok=True)
+        return self.incoming_dir / f"{self.blob_path(digest).name}.partial"
+
+    def finish_partial(self, digest: str) -> None:
+        """Store a download that is whole. Raises BadRequest, and removes it, when it has another digest."""
+        path = self.partial_path(digest)
+        with storage_errors(self.blobs_dir), path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+            if self.blob_path(digest).name != f"sha256-{found}":
+                path.unlink()
+                raise BadRequest(f"digest mismatch, expected {digest!r}, got 'sha256:{found}'", param="digest")
+            self._commit(file, path, found)
+
+    def require_room(self, size: int) -> None:
+        """Raise StorageFull when the disk has not so many bytes left."""
         self.models_dir.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(self.models_dir).free
         if free < size:

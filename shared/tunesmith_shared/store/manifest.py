@@ -43,18 +43,20 @@ class Manifest(BaseModel):
     media_type: str = Field(default=MANIFEST_TYPE, alias="mediaType")
     config: Layer
     layers: tuple[Layer, ...]
+    _content: bytes | None = PrivateAttr(default=None)
     _file_digest: str | None = PrivateAttr(default=None)
 
     @classmethod
     def decode(cls, content: bytes) -> "Manifest":
         """Read a manifest file's bytes. Raises pydantic's ValidationError."""
         manifest = cls.model_validate_json(content)
+        manifest._content = content  # noqa: SLF001 - its own class
         manifest._file_digest = hashlib.sha256(content).hexdigest()  # noqa: SLF001 - its own class
         return manifest
 
     def encode(self) -> bytes:
-        """The manifest file's bytes."""
-        return self.model_dump_json(by_alias=True, exclude_none=True).encode()
+        """The manifest file's bytes: those that it was read from, so that a copied model keeps its digest."""
+        return self._content or self.model_dump_json(by_alias=True, exclude_none=True).encode()
 
     @property
     def digest(self) -> str:

@@ -10,6 +10,8 @@ class VectorStore(Base):
     """A set of documents that can be searched. `model` is set for the store that belongs to one model's documents.
 
     `embedding_fingerprint` is what its embedding model made of a known text (`tunesmith_rag/fingerprint.py`).
+    `index_name` is where its chunks are, when that is not under its id. `reindexes` is set for a shadow, which nobody
+    sees: the id of the store whose documents are embedded anew in it (`tunesmith_rag/reindex.py`).
     """
 
     __tablename__ = "vector_stores"
@@ -21,14 +23,24 @@ class VectorStore(Base):
     embedding_model: Mapped[str] = mapped_column(String(256))
     embedding_dimension: Mapped[int | None]
     embedding_fingerprint: Mapped[str | None] = mapped_column(Text)
+    index_name: Mapped[str | None] = mapped_column(String(64))
+    reindexes: Mapped[str | None] = mapped_column(String(64), unique=True, index=True)
     details: Mapped[Json] = mapped_column(default=dict)
     expires_after_days: Mapped[int | None]
     created_at: Mapped[int]
     last_active_at: Mapped[int]
 
+    @property
+    def index(self) -> str:
+        """The name of the index that its chunks are in."""
+        return self.index_name or self.id
+
 
 class Document(Base):
-    """A file in a vector store. Its id names its chunks; only the chunks of a completed document are searched.
+    """A file in a vector store. Only the chunks of a completed document are searched.
+
+    Its id names its chunks. A document of a shadow is the twin of one in the store that the shadow takes over: its id
+    is `<the other's id>.<the shadow's id>`, and its chunks are named by the other's.
 
     `status` is in_progress, completed, failed, superseded (a newer document of the same name is current, or its
     ingestion was cancelled; chunks still to be removed), replaced (they are gone) or deleting. `facts` holds what
@@ -68,6 +80,11 @@ class Document(Base):
     usage_bytes: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[int]
     updated_at: Mapped[int]
+
+    @property
+    def chunks_name(self) -> str:
+        """The document id that its chunks are named by."""
+        return self.id.partition(".")[0]
 
 
 class FileBatch(Base):

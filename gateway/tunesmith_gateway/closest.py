@@ -1,0 +1,41 @@
+"""What a refusal names instead of an answer: the passages that came closest, by file, page and one line of each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tunesmith_gateway.citations import Chunk, telling_sentence
+
+_MOST, _LONGEST = 3, 160
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A page that came close to a question, and words on it: the sentence that shares most with the question, cut."""
+
+    file_id: str
+    filename: str
+    page: int
+    quote: str
+    score: float
+
+
+def closest_passages(question: str, chunks: Sequence[Chunk]) -> list[Passage]:
+    """Return the first pages of `chunks`, which are the best first; a page is named once."""
+    passages: dict[tuple[str, int], Passage] = {}
+    for chunk in chunks:
+        place = chunk.file_id, chunk.page
+        if place not in passages and len(passages) < _MOST:
+            quote = _cut(telling_sentence(question, chunk.text))
+            passages[place] = Passage(*(chunk.file_id, chunk.filename, chunk.page), quote, chunk.score)
+    return list(passages.values())
+
+
+def told(passages: Sequence[Passage]) -> str:
+    """Return the passages as text, for clients that show nothing else; empty without any."""
+    lines = [f'- {passage.filename}, page {passage.page}: "{passage.quote}"' for passage in passages]
+    return "\n".join(["\n\nThe closest passages:", *lines]) if lines else ""
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else line[:_LONGEST].rpartition(" ")[0] + " …"

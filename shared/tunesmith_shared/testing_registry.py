@@ -1,0 +1,93 @@
+"""A registry that gives away the models of a folder over HTTP, and can be told to break off, lie or send elsewhere."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+
+class Registry:
+    """What it serves and what it was asked for. The faults hold until they are changed."""
+
+    def __init__(self, models_dir: Path) -> None:
+        self.models_dir = models_dir
+        self.address = ""
+        self.blobs_asked: list[tuple[str, int]] = []
+        """Digests and the first byte that was asked for."""
+        self.breaks_after: int | None = None
+        """Bytes of an answer after which the connection is closed."""
+        self.holds_after: int | None = None
+        """Bytes of an answer after which nothing more comes until `go_on` is set."""
+        self.go_on = threading.Event()
+        self.lies = False
+        self.redirects = False
+        self.ranges = True
+
+    def name(self, model: str) -> str:
+        """How a model of this registry is pulled."""
+        return f"http://{self.address}/library/{model}"
+
+
+@contextmanager
+def registry_of(models_dir: Path) -> Iterator[Registry]:
+    """Serve the models of a folder, in the layout that Ollama has for those of its own registry."""
+    registry = Registry(models_dir)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            kind, what = self.path.split("/")[-2:]
+            if self.path.startswith("/elsewhere/"):
+                self._blob(what)
+            elif kind == "manifests":
+                self._send(
+                    registry.models_dir / "manifests/registry.ollama.ai/library" / self.path.split("/")[3] / what
+                )
+            elif registry.redirects:
+                self.send_response(307)
+                self.send_header("location", f"/elsewhere/blobs/{what}")
+                self.send_header("content-length", "0")
+                self.end_headers()
+            else:
+                self._blob(what)
+
+        def _blob(self, digest: str) -> None:
+            asked = self.headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-")
+            registry.blobs_asked.append((digest, int(asked)))
+            self._send(registry.models_dir / "blobs" / digest.replace(":", "-"), int(asked) if registry.ranges else 0)
+
+        def _send(self, path: Path, start: int = 0) -> None:
+            if not path.is_file():
+                self.send_error(404)
+                return
+            content = path.read_bytes()[start:]
+            if registry.lies and "blobs" in str(path):
+                content = content[:-1] + b"?"
+            self.send_response(206 if start else 200)
+            self.send_header("content-length", str(len(content)))
+            self.end_headers()
+            if registry.holds_after is not None and len(content) > registry.holds_after:
+                self.wfile.write(content[: registry.holds_after])
+                registry.go_on.wait(120)
+                content = content[registry.holds_after :]
+            if registry.breaks_after is not None and len(content) > registry.breaks_after:
+                content, self.close_connection = content[: registry.breaks_after], True
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    registry.address = f"127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield registry
+    finally:
+        registry.go_on.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
