@@ -34,5 +34,8 @@ index=${PIP_INDEX_URL:-$($pip config get global.index-url 2>/dev/null || true)}
 $pip install --quiet ${TUNESMITH_TORCH_INDEX:+--index-url "$TUNESMITH_TORCH_INDEX"} -r requirements/torch.txt
 .venv/bin/uv pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation \
     --editable shared --editable gateway --editable rag-service --editable finetune-worker --editable engine
+# Where Python may not keep what it compiles, every process would compile what it imports anew: compile it once, here. It
+# takes most of a minute, so not where Python does it by and by. A package can carry files for another Python: no failure.
+[ -z "${PYTHONDONTWRITEBYTECODE:-}" ] || .venv/bin/python -m compileall -qq -j 0 .venv/lib || true
 echo "$wanted $PWD" >"$stamp"
 say "The setup is done."

@@ -20,8 +20,7 @@ def make(prepared: Path, folder: Path) -> None:
     config.num_attention_heads, config.num_key_value_heads, config.head_dim = 4, 2, 16
     config.tie_word_embeddings = True
     torch.manual_seed(7)
-    torch.set_default_dtype(torch.float16)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(config).half().save_pretrained(folder)
 
 
 if __name__ == "__main__":

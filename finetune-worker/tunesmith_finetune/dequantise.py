@@ -13,23 +13,24 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import gguf
 import torch
-from gguf import GGUFReader
 from tokenizers import Tokenizer, pre_tokenizers
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from tunesmith_finetune.gguf_model import load_gguf, read_once
 
 
-def main(gguf: Path, folder: Path) -> None:
-    """Dequantise `gguf` into `folder`."""
+def main(path: Path, folder: Path) -> None:
+    """Dequantise the GGUF at `path` into `folder`."""
     draft = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(draft, ignore_errors=True)
-    model = AutoModelForCausalLM.from_pretrained(
-        str(gguf.parent), gguf_file=gguf.name, quantization_config=GgufConfig(dequantize=True), dtype=torch.float16
-    )
+    with read_once():
+        model = load_gguf(path, torch.float16)
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        metadata = _tokenizer_metadata(path)
     model.config.name_or_path = folder.name
     model.save_pretrained(draft)
-    tokenizer = AutoTokenizer.from_pretrained(str(gguf.parent), gguf_file=gguf.name)
-    metadata = _tokenizer_metadata(gguf)
     split_like_llama_cpp(tokenizer.backend_tokenizer, metadata["tokenizer.ggml.pre"])
     tokenizer.chat_template = metadata["tokenizer.chat_template"]
     tokenizer.model_max_length = model.config.max_position_embeddings
@@ -59,8 +60,8 @@ def split_like_llama_cpp(tokenizer: Tokenizer, kind: str) -> None:
 ALREADY_ALIKE = ("llama-bpe", "qwen2")
 
 
-def _tokenizer_metadata(gguf: Path) -> dict[str, Any]:
-    fields = GGUFReader(gguf).fields
+def _tokenizer_metadata(path: Path) -> dict[str, Any]:
+    fields = gguf.GGUFReader(str(path)).fields
     return {name: fields[name].contents() for name in ("tokenizer.ggml.pre", "tokenizer.chat_template")}
 
 

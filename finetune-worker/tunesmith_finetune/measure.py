@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tunesmith_finetune.device import Device, choose_device
 from tunesmith_finetune.evaluate import run_over
+from tunesmith_finetune.gguf_model import load_gguf
 from tunesmith_finetune.measures import ADAPTER, BASE
 from tunesmith_finetune.whole import write_json
 
@@ -51,15 +51,14 @@ def _load(subject: dict[str, Any], base_folder: Path, adapter: Path, device: Dev
         return AutoModelForCausalLM.from_pretrained(adapter, dtype=device.dtype, device_map=device.kind)
     if subject["name"] in (BASE, ADAPTER):
         base = AutoModelForCausalLM.from_pretrained(base_folder, dtype=device.dtype, device_map=device.kind)
-        return base if subject["name"] == BASE else PeftModel.from_pretrained(base, adapter)
-    gguf = Path(subject["gguf"])
-    return AutoModelForCausalLM.from_pretrained(
-        str(gguf.parent),
-        gguf_file=gguf.name,
-        quantization_config=GgufConfig(dequantize=True),
-        dtype=device.dtype,
-        device_map=device.kind,
-    )
+        return base if subject["name"] == BASE else _adapted(base, adapter)
+    return load_gguf(Path(subject["gguf"]), device.dtype, device.kind)
+
+
+def _adapted(base: Any, adapter: Path) -> Any:
+    from peft import PeftModel  # noqa: PLC0415 - it takes seconds, and most jobs measure GGUFs alone
+
+    return PeftModel.from_pretrained(base, adapter)
 
 
 if __name__ == "__main__":

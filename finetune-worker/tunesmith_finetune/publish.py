@@ -24,6 +24,7 @@ from tunesmith_finetune.upload import Uploader
 from tunesmith_shared.errors import NotFound, TunesmithError
 from tunesmith_shared.names import CANDIDATES, ModelName
 from tunesmith_shared.store import Manifest, ModelStore, publish_adapter, publish_gguf
+from tunesmith_shared.tracing import http_hooks
 
 LOAD_SECONDS = 300.0
 ANSWER_TOKENS = 96
@@ -76,8 +77,8 @@ class Publisher:
 
     def __init__(self, store: ModelStore, ollama_host: str) -> None:
         self._store = store
-        self._client = AsyncClient(host=ollama_host, timeout=LOAD_SECONDS)
-        self._http = httpx.AsyncClient(base_url=ollama_host, timeout=LOAD_SECONDS)
+        self._client = AsyncClient(host=ollama_host, timeout=LOAD_SECONDS, **http_hooks())
+        self._http = httpx.AsyncClient(base_url=ollama_host, timeout=LOAD_SECONDS, **http_hooks())
         self._uploader = Uploader(ollama_host, self._client)
 
     async def close(self) -> None:

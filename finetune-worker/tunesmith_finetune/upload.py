@@ -17,6 +17,7 @@ from ollama import AsyncClient, ResponseError
 from tunesmith_finetune.artifact import Artifact
 from tunesmith_shared.errors import NotFound
 from tunesmith_shared.names import ModelName
+from tunesmith_shared.tracing import http_hooks
 
 CHUNK_BYTES = 1 << 20
 IDLE_SECONDS = 300.0
@@ -27,7 +28,7 @@ class Uploader:
 
     def __init__(self, ollama_host: str, client: AsyncClient) -> None:
         self._client = client
-        self._http = httpx.AsyncClient(base_url=ollama_host, timeout=IDLE_SECONDS)
+        self._http = httpx.AsyncClient(base_url=ollama_host, timeout=IDLE_SECONDS, **http_hooks())
 
     async def close(self) -> None:
         """Close the connections."""

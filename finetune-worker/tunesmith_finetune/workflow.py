@@ -25,6 +25,7 @@ from tunesmith_finetune.steps import STEPS
 from tunesmith_shared.durable import WORKFLOW
 from tunesmith_shared.outage import is_away, outlast
 from tunesmith_shared.tables import Job
+from tunesmith_shared.tracing import span
 
 QUEUE = "fine-tuning"
 SET_ASIDE: Final = "set aside"
@@ -97,7 +98,8 @@ async def _attempt(name: str, job_id: str, run: int) -> Failure | Literal["set a
             if not await pipeline.jobs.move(job_id, run, "validating_files" if name == "validate" else "running"):
                 return SET_ASIDE
             if not pipeline.workspace(job).done(name).exists():
-                await _watched(pipeline, job, name, STEPS[name](pipeline, job))
+                with span(f"step {name}", {"tunesmith.job_id": job_id}):
+                    await _watched(pipeline, job, name, STEPS[name](pipeline, job))
                 pipeline.workspace(job).done(name).touch()
     except SetAside:
         return SET_ASIDE

@@ -37,7 +37,7 @@ async def client(
                 )
             )
             if request.param != "short":
-                app.user_middleware.pop()  # GenerationRoutes, the innermost
+                app.user_middleware = [each for each in app.user_middleware if "GenerationRoutes" not in repr(each)]
             transport = httpx.ASGITransport(app=app)
             async with (
                 app.router.lifespan_context(app),

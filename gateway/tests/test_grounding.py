@@ -65,7 +65,7 @@ def test_what_the_documents_do_not_speak_of_is_refused_without_asking_the_model(
     assert {(passage["filename"], passage["page"]) for passage in passages} == {("ferry.pdf", 1), ("ferry.pdf", 2)}
     assert all(passage["quote"] in " ".join(["Title", *FERRY.split()]) for passage in passages)
     lines = [f'- ferry.pdf, page {passage["page"]}: "{passage["quote"]}"' for passage in passages]
-    assert answer["response"].splitlines()[-3:] == ["Closest passages, which do not answer it:", *lines]
+    assert answer["response"].splitlines()[-3:] == ["The closest passages:", *lines]
     assert (answer["citations"], answer["usage"]["total_tokens"]) == ([], 0)
     assert answer["retrieval"]["refused"] is True
     insisted = ask(documents, OFF, "ferry.pdf", retrieval={"threshold": 0})

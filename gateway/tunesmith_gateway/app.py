@@ -103,14 +103,16 @@ def create_app(settings: GatewaySettings) -> FastAPI:
         details={row.title: partial(_check_backend, row.name) for row in settings.backends},
         middleware=[
             Middleware(Authenticate),
-            Middleware(PlainPaths),
             Middleware(BodyLimit, limit=settings.body_limit_mb * _MIB, upload_limit=settings.upload_limit_mb * _MIB),
-            Middleware(IdempotentRoutes),
         ],
     )
     app.add_exception_handler(ClientDisconnect, _gone)
     routers = [module.router for module in _ENDPOINTS]
-    app.user_middleware.append(Middleware(GenerationRoutes, routers, app.exception_handlers))
+    app.user_middleware += [
+        Middleware(GenerationRoutes, routers, app.exception_handlers),
+        Middleware(PlainPaths),
+        Middleware(IdempotentRoutes),
+    ]
     return app
 
 

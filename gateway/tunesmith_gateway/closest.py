@@ -33,7 +33,7 @@ def closest_passages(question: str, chunks: Sequence[Chunk]) -> list[Passage]:
 def told(passages: Sequence[Passage]) -> str:
     """Return the passages as text, for clients that show nothing else; empty without any."""
     lines = [f'- {passage.filename}, page {passage.page}: "{passage.quote}"' for passage in passages]
-    return "\n".join(["\n\nClosest passages, which do not answer it:", *lines]) if lines else ""
+    return "\n".join(["\n\nThe closest passages:", *lines]) if lines else ""
 
 
 def _cut(text: str) -> str:

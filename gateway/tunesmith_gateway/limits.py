@@ -155,12 +155,17 @@ class GenerationQueue:
                 retry_after=_QUEUE_RETRY_SECONDS,
             )
 
+    def enter_at_once(self) -> bool:
+        """Take a place among the running where one is free; `leave` gives it back."""
+        free = not self.would_wait
+        self.running += free
+        return free
+
     async def enter(self) -> None:
         """Wait for a place among the running and take it; `leave` gives it back. Raises `Unavailable` when full."""
-        self.refuse_when_full()
-        if not self.would_wait:
-            self.running += 1
+        if self.enter_at_once():
             return
+        self.refuse_when_full()
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         try:

@@ -33,11 +33,9 @@ class Place:
         self._spent = limiter.begin(self._caller.key_id, self._caller.limits)
         spending.set(self._spent)
         try:
-            if queue.would_wait:
+            if not queue.enter_at_once():
                 await self._request.body()
                 await while_connected(self._request.receive, queue.enter())
-            else:
-                await queue.enter()
         except BaseException:
             limiter.end(self._caller.key_id, self._spent)
             raise

@@ -6,8 +6,9 @@ Redirects are not followed anywhere: a URL comes from configuration alone, and a
 import re
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import aiohttp
 import orjson
@@ -45,8 +46,7 @@ _BY_STATUS: dict[int, type[errors.TunesmithError]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """A request to a service on behalf of `owner`.
 
     `content` is sent as it is: bytes, or an iterator for uploads that must not be held in memory. `body` is the same
@@ -59,7 +59,7 @@ class Outgoing:
     content: bytes | AsyncIterator[bytes] | None = None
     body: Json | None = None
     params: Mapping[str, str] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,11 +44,9 @@ def chunks(document: str, count: int) -> list[Chunk]:
 async def test_the_nearest_chunk_comes_first_for_every_vector(index: ChunkIndex) -> None:
     await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
     found = await index.search(STORE, AXES[[2, 0]], 2, None)
-    assert [hits[0].chunk for hits in found] == [
-        Chunk("doc", 2, 3, "text 2 of doc"),
-        Chunk("doc", 0, 1, "text 0 of doc"),
-    ]
-    assert np.allclose(found[0][0].vector, AXES[2])
+    assert [(hits[0].document_id, hits[0].index) for hits in found] == [("doc", 2), ("doc", 0)]
+    assert [round(hit.similarity, 5) for hit in found[0]] == [1, 0]
+    assert np.allclose((await index.vectors(STORE, ["doc:2", "doc:9"]))["doc:2"], AXES[2])
 
 
 async def test_the_usual_graph_finds_what_a_poorer_one_misses(tmp_path: Path) -> None:
@@ -63,7 +61,7 @@ async def test_the_usual_graph_finds_what_a_poorer_one_misses(tmp_path: Path) ->
         await index.add(STORE, chunks("doc", len(vectors)), vectors.tolist(), {})
         found = await index.search(STORE, asked, 10, None)
         index.close()
-        alike = [len(best & {hit.chunk.index for hit in hits}) / 10 for best, hits in zip(nearest, found, strict=True)]
+        alike = [len(best & {hit.index for hit in hits}) / 10 for best, hits in zip(nearest, found, strict=True)]
         shares[name] = np.mean(alike)
     assert shares["usual"] >= 0.99
     assert shares["poor"] < shares["usual"]
@@ -79,7 +77,7 @@ async def test_conditions_choose_chunks(index: ChunkIndex) -> None:
     await index.add(STORE, chunks("old", 2), AXES[:2].tolist(), {"filename": "old.pdf"})
     await index.add(STORE, chunks("new", 2), AXES[:2].tolist(), {"filename": "new.pdf"})
     found = await index.search(STORE, AXES[:1], 10, {"filename": {"$eq": "new.pdf"}})
-    assert {hit.chunk.document_id for hit in found[0]} == {"new"}
+    assert {hit.document_id for hit in found[0]} == {"new"}
 
 
 async def test_a_removed_document_leaves_the_others(index: ChunkIndex) -> None:
@@ -94,6 +92,21 @@ async def test_what_is_not_there_is_empty_and_can_be_removed(index: ChunkIndex) 
     assert await index.count("vs-nothing", "doc") == 0
     await index.remove_document("vs-nothing", "doc")
     await index.remove_store("vs-nothing")
+
+
+async def test_a_store_that_is_removed_while_it_is_asked_is_empty(
+    index: ChunkIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
+    client = index._chroma.client
+    found = client.get_collection(STORE)
+    await index.remove_store(STORE)
+    with monkeypatch.context() as late:
+        late.setattr(client, "get_collection", lambda *_, **__: found)
+        assert await index.search(STORE, AXES[:2], 5, None) == [[], []]
+        assert await index.vectors(STORE, ["doc:1"]) == {}
+        await index.remove_document(STORE, "doc")
+    await index.check()
 
 
 async def test_a_removed_store_leaves_no_files_after_the_next_start(tmp_path: Path) -> None:

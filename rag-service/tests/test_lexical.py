@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith_rag.bm25 import match_expression
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.index import Chunk, ChunkIndex
 from tunesmith_rag.legs import Legs
-from tunesmith_rag.lexical import LexicalIndex, match_expression
+from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_shared.errors import Unavailable
 
 STORE = "vs-test"
@@ -53,6 +54,33 @@ async def test_no_question_is_taken_for_a_command(lexical: LexicalIndex, query: 
 def test_words_are_named_once_and_a_question_without_any_finds_nothing() -> None:
     assert match_expression("Pump, pump; TS-4?") == '"pump" OR "ts" OR "4"'
     assert match_expression("?!") == ""
+
+
+async def test_in_a_large_store_the_rarest_words_choose_what_is_ranked_by_all(
+    lexical: LexicalIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await lexical.add(STORE, chunks("old", *(f"a common pump number {n}" for n in range(12))), {"year": 1})
+    await lexical.add(
+        STORE,
+        chunks("new", "a fuse that is kept in a drawer of the office", "the fuse of the common pump", "a common pump"),
+        {"year": 2},
+    )
+    whole = await lexical.search(STORE, ["common pump fuse"], 15, None)
+    monkeypatch.setattr("tunesmith_rag.bm25._MOST_RANKED", 5)
+    few = await lexical.search(STORE, ["common pump fuse"], 2, None)
+    assert few[0] == whole[0][:2]
+    assert few[0][0].chunk.text == "the fuse of the common pump"
+    # Where the rarest words alone do not give enough, all that match are ranked, as in a small store.
+    assert await lexical.search(STORE, ["common pump fuse"], 15, None) == whole
+    old = await lexical.search(STORE, ["common pump fuse"], 2, {"year": {"$eq": 1}})
+    assert [hit.chunk.document_id for hit in old[0]] == ["old", "old"]
+
+
+async def test_chunks_are_read_by_their_places_and_those_that_are_not_there_left_out(lexical: LexicalIndex) -> None:
+    assert await lexical.chunks(STORE, {("doc", 0)}) == {}
+    await lexical.add(STORE, chunks("doc", "a pump", "a cat"), {})
+    found = await lexical.chunks(STORE, {("doc", 1), ("doc", 2), ("other", 1)})
+    assert found == {("doc", 1): Chunk("doc", 1, 2, "a cat")}
 
 
 async def test_accents_and_endings_do_not_matter(lexical: LexicalIndex) -> None:

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder, Vector
-from tunesmith_rag.index import Chunk, ChunkIndex, Filter, Hit, Matrix
+from tunesmith_rag.index import Chunk, ChunkIndex, Filter, Matrix, Near
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.ranking import Question, Weights
@@ -33,7 +33,7 @@ class CountingIndex(ChunkIndex):
 
     queries: int = 0
 
-    async def search(self, store_id: str, vectors: Matrix, count: int, where: Filter | None) -> list[list[Hit]]:
+    async def search(self, store_id: str, vectors: Matrix, count: int, where: Filter | None) -> list[list[Near]]:
         self.queries += 1
         return await super().search(store_id, vectors, count, where)
 
@@ -162,7 +162,11 @@ async def test_filters_choose_the_same_chunks_by_meaning_and_by_words(bench: Ben
     for where in conditions:
         dense = (await bench.index.search(STORE.id, np.array([[1.0, 0.0]], np.float32), 50, where))[0]
         lexical = (await bench.legs.lexical.search(STORE.id, ["ferry"], 50, where))[0]
-        assert {hit.chunk.id for hit in dense} == {hit.chunk.id for hit in lexical} != set(), where
+        assert (
+            {(hit.document_id, hit.index) for hit in dense}
+            == {(hit.chunk.document_id, hit.chunk.index) for hit in lexical}
+            != set()
+        ), where
 
 
 class BrokenReranker(FusedOrder):

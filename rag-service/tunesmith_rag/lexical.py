@@ -10,16 +10,15 @@ Like `index.py` this knows nothing about what may be seen; `retrieve.py` asks th
 import asyncio
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tunesmith_rag.filters import holds
-from tunesmith_rag.index import DOCUMENT, INDEX, PAGE, Chunk, Filter
-from tunesmith_rag.terms import TOKENIZER, SharedTerms, shared_terms, telling_words, words_of
+from tunesmith_rag.bm25 import WordHit, ranked
+from tunesmith_rag.index import Chunk, Filter
+from tunesmith_rag.terms import TOKENIZER, SharedTerms, shared_terms
 from tunesmith_shared.errors import Unavailable
 
 T = TypeVar("T")
@@ -40,23 +39,10 @@ CREATE TRIGGER IF NOT EXISTS chunk_removed AFTER DELETE ON chunks BEGIN
     INSERT INTO words (words, rowid, text) VALUES ('delete', old.number, old.text);
 END;
 """  # noqa: S608 - the tokenizer is a constant
-_RANKED = "SELECT rowid, -rank FROM words WHERE words MATCH ? ORDER BY rank"
-_CHUNK = """
-SELECT chunks.document, chunks.position, chunks.page, chunks.text, documents.facts
-FROM chunks JOIN documents ON documents.id = chunks.document WHERE chunks.number = ?
-"""
+_AT = "SELECT page, text FROM chunks WHERE document = ? AND position = ?"
 _SUFFIX = ".sqlite3"
 _THREADS = 4
 _BUSY_SECONDS = 30.0
-_MOST_WORDS = 64
-
-
-@dataclass(frozen=True)
-class WordHit:
-    """A chunk that shares words with a question, and its BM25 score: 0 and up, comparable within one search only."""
-
-    chunk: Chunk
-    score: float
 
 
 class LexicalIndex:
@@ -97,7 +83,19 @@ class LexicalIndex:
             if not self._path(store_id).exists():
                 return [[] for _ in texts]
             with self._open(store_id) as connection:
-                return [_ranked(connection, text, count, where) for text in texts]
+                return [ranked(connection, text, count, where) for text in texts]
+
+        return await self._run(read)
+
+    async def chunks(self, store_id: str, places: Collection[tuple[str, int]]) -> dict[tuple[str, int], Chunk]:
+        """Return those chunks that there are of those at `places`: documents and indexes."""
+
+        def read() -> dict[tuple[str, int], Chunk]:
+            if not places or not self._path(store_id).exists():
+                return {}
+            with self._open(store_id) as connection:
+                found = ((place, connection.execute(_AT, place).fetchone()) for place in places)
+                return {place: Chunk(*place, *row) for place, row in found if row is not None}
 
         return await self._run(read)
 
@@ -219,30 +217,3 @@ class LexicalIndex:
                 "it rebuilds a damaged index.",
                 retry_after=5,
             ) from error
-
-
-def _ranked(connection: sqlite3.Connection, text: str, count: int, where: Filter | None) -> list[WordHit]:
-    expression = match_expression(text)
-    hits: list[WordHit] = []
-    if not expression:
-        return hits
-    # Ranked by number alone: joining all that match would read their texts, and most have only one of the words.
-    for number, score in connection.execute(_RANKED, (expression,)):
-        if len(hits) == count:
-            break
-        document, position, page, words, facts = connection.execute(_CHUNK, (number,)).fetchone()
-        # Checked from the best hit on, and only until there are enough of them.
-        own = {DOCUMENT: document, INDEX: position, PAGE: page}
-        if where is None or holds(where, {**json.loads(facts), **own}):
-            hits.append(WordHit(Chunk(document, position, page, words), float(score)))
-    return hits
-
-
-def match_expression(text: str) -> str:
-    """Return FTS5's expression for any of the words in `text`, quoted so that none is taken for an operator.
-
-    Function words are left out where there are others: nearly every chunk has one, and ranking all of them takes time
-    in proportion to the store.
-    """
-    words = telling_words(text) or words_of(text)
-    return " OR ".join(f'"{word}"' for word in words[:_MOST_WORDS])

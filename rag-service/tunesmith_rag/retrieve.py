@@ -73,7 +73,7 @@ class Retriever:
         """Return the best of the fused ranking, and their vectors by name."""
         order = fuse(Ranking([chunk.id for chunk, _ in leg.hits], leg.weight) for leg in legs)
         names = list(order)[: max(_LEAST_POOL, _POOL_FACTOR * count)]
-        vectors = await self._finder.vectors(index_name, found, names)
+        vectors = await self._index.dense.vectors(index_name, names)
         chunks = {chunk.id: chunk for leg in legs for chunk, _ in leg.hits}
         pool = [
             Result(
@@ -134,8 +134,7 @@ def weighed_legs(found: Found, versions: Versions, weights: Weights) -> list[Leg
     legs = []
     for row, (text, hits) in enumerate(zip(versions.texts, found.dense, strict=True)):
         weight = asked if row < versions.originals else 1.0
-        scored = [(hit.chunk, float(versions.vectors[row] @ unit([hit.vector])[0])) for hit in hits]
-        legs.append(Leg("dense", text, weight * weights.dense, scored))
+        legs.append(Leg("dense", text, weight * weights.dense, [(hit.chunk, hit.similarity) for hit in hits]))
     for text, words in zip(versions.texts, found.lexical, strict=False):  # the questions as asked come first
         legs.append(Leg("lexical", text, asked * weights.lexical, [(hit.chunk, hit.score) for hit in words]))
     return legs

@@ -48,7 +48,7 @@ def shared_terms(store: sqlite3.Connection, questions: Sequence[str], texts: Seq
     """Compare `questions` with `texts`, rarity as in the full-text index that `store` is connected to."""
     # Left out as words, not as terms: "herrings" and "her" have the same stem.
     found = terms_of([*(" ".join(telling_words(question)) for question in questions), *texts])
-    store.execute("CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab (main, words, row)")
+    _open_vocabulary(store)
     (size,) = store.execute("SELECT coalesce(max(number), 0) FROM chunks").fetchone()
     weights, known, identified = [], [], []
     for terms in found[: len(questions)]:
@@ -57,6 +57,13 @@ def shared_terms(store: sqlite3.Connection, questions: Sequence[str], texts: Seq
         known.append(_share(weights[-1], {term for term, frequency in frequencies.items() if frequency}))
         identified.append(all(frequency for term, frequency in frequencies.items() if _has_figure(term)))
     return SharedTerms(weights, known, identified, found[len(questions) :])
+
+
+def frequencies(store: sqlite3.Connection, words: Sequence[str]) -> dict[str, int]:
+    """Return in how many texts of the full-text index each word stands, at the most."""
+    _open_vocabulary(store)
+    found = zip(words, terms_of(words), strict=True)
+    return {word: min((_frequency(store, term) for term in terms), default=0) for word, terms in found}
 
 
 def telling_words(text: str) -> list[str]:
@@ -85,6 +92,10 @@ def terms_of(texts: Sequence[str]) -> list[set[str]]:
 
 def _has_figure(term: str) -> bool:
     return any(character.isdigit() for character in term)
+
+
+def _open_vocabulary(store: sqlite3.Connection) -> None:
+    store.execute("CREATE VIRTUAL TABLE IF NOT EXISTS temp.vocabulary USING fts5vocab (main, words, row)")
 
 
 def _frequency(store: sqlite3.Connection, term: str) -> int:

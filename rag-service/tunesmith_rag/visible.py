@@ -1,18 +1,26 @@
 """What the two indexes find among documents that may be seen: the database decides, before and after they are asked."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunesmith_rag.index import Filter, Hit, Matrix
+from tunesmith_rag.bm25 import WordHit
+from tunesmith_rag.index import Chunk, Filter, Matrix, Near
 from tunesmith_rag.legs import Legs
-from tunesmith_rag.lexical import WordHit
 from tunesmith_rag.repository import Documents
 from tunesmith_shared.database import Database
 from tunesmith_shared.errors import Unavailable
 from tunesmith_shared.tables import Document, VectorStore
 
 _ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A chunk that is near to a vector, and its cosine similarity."""
+
+    chunk: Chunk
+    similarity: float
 
 
 @dataclass(frozen=True)
@@ -50,21 +58,26 @@ class Finder:
                 self._index.dense.search(store.index, vectors, depth, condition),
                 self._index.lexical.search(store.index, texts, depth, condition),
             )
-            found = {hit.chunk.document_id for hits in dense for hit in hits}
+            found = {near.document_id for row in dense for near in row}
             found |= {hit.chunk.document_id for hits in lexical for hit in hits}
             async with self._database.session() as session:
                 documents = await Documents(session).completed(found)
                 after = await Documents(session).hidden(store.id)
             if after == before and found <= documents.keys():
                 coming = sum(status == "in_progress" for status in after.values())
-                return Found(dense, lexical, documents, coming)
+                return Found(await self._told(store.index, dense), lexical, documents, coming)
             before, condition = after, _without(where, after.keys() | (found - documents.keys()))
         raise Unavailable("The documents of this vector store are changing too fast to be searched.", retry_after=1)
 
-    async def vectors(self, index_name: str, found: Found, names: Iterable[str]) -> dict[str, Matrix]:
-        """Return the vectors of chunks; only those that were found by their words alone are asked for."""
-        known = {hit.chunk.id: hit.vector for hits in found.dense for hit in hits}
-        return known | await self._index.dense.vectors(index_name, [name for name in names if name not in known])
+    async def _told(self, index_name: str, dense: list[list[Near]]) -> list[list[Hit]]:
+        """Return the hits with what their chunks say: each read once, however many versions found it."""
+        chunks = await self._index.lexical.chunks(
+            index_name, {(one.document_id, one.index) for row in dense for one in row}
+        )
+        return [
+            [Hit(chunks[place], one.similarity) for one in row if (place := (one.document_id, one.index)) in chunks]
+            for row in dense
+        ]
 
     async def _hidden(self, store_id: str) -> dict[str, str]:
         async with self._database.session() as session:

@@ -5,8 +5,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 import pytest_asyncio
 from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tunesmith_shared.app import create_service
 from tunesmith_shared.auth import Owner, service_headers
@@ -37,6 +40,18 @@ async def owned(owner: Owner) -> str:
     return owner
 
 
+class Breaking:
+    """A service's own middleware that fails."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/broken-before":
+            raise ZeroDivisionError
+        await self.app(scope, receive, send)
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.up = True
@@ -50,7 +65,14 @@ async def dependency(app: FastAPI) -> None:
 
 @pytest_asyncio.fixture
 async def app(tmp_path: Path) -> AsyncIterator[FastAPI]:
-    app = create_service("test", ServiceSettings(data_dir=tmp_path), lifespan, [router], checks={"it": dependency})
+    app = create_service(
+        "test",
+        ServiceSettings(data_dir=tmp_path),
+        lifespan,
+        [router],
+        checks={"it": dependency},
+        middleware=[Middleware(Breaking)],
+    )
     async with lifespan(app):
         yield app
 
@@ -69,9 +91,12 @@ async def test_errors_have_openais_shape_and_ollamas_under_api(client: httpx.Asy
     assert (await client.get("/api/busy")).json() == {"error": "Too many requests. Try again in 3 s."}
 
 
-async def test_an_unexpected_error_names_the_request_and_nothing_of_its_inside(client: httpx.AsyncClient) -> None:
-    answer = await client.get("/broken", headers={"x-request-id": "mine-1"})
-    assert answer.status_code == 500
+@pytest.mark.parametrize("path", ["/broken", "/broken-before"])
+async def test_an_unexpected_error_names_the_request_and_nothing_of_its_inside(
+    client: httpx.AsyncClient, path: str
+) -> None:
+    answer = await client.get(path, headers={"x-request-id": "mine-1"})
+    assert (answer.status_code, answer.headers["x-request-id"]) == (500, "mine-1")
     assert "mine-1" in answer.json()["error"]["message"]
     assert "ZeroDivision" not in answer.text
 

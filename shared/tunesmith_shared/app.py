@@ -18,11 +18,13 @@ from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
 
 from tunesmith_shared import __version__, logs, tracing
 from tunesmith_shared.database import failure
 from tunesmith_shared.drain import Drain, OpenRequests
 from tunesmith_shared.errors import BadRequest, TunesmithError, render
+from tunesmith_shared.joined_writes import JoinedWrites
 from tunesmith_shared.middleware import Observe
 from tunesmith_shared.settings import ServiceSettings
 from tunesmith_shared.tracing import Trace
@@ -55,7 +57,7 @@ def create_service(
     `middleware` is the service's own, outermost first; request ids and logs are around it.
     `app.state.settings` holds the settings; `lifespan` puts what it opens on `app.state` too and closes it in order.
     """
-    app = FastAPI(title=title, version=__version__, lifespan=lifespan, telemetry=_NO_TELEMETRY)
+    app = _Service(title=title, version=__version__, lifespan=lifespan, telemetry=_NO_TELEMETRY)
     app.state.settings = settings
     app.state.draining = False
     app.state.open_requests = OpenRequests()
@@ -72,6 +74,18 @@ def create_service(
     return app
 
 
+class _Service(FastAPI):
+    """An application whose own middleware stands before the framework's, where what it answers itself never comes."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        own, self.user_middleware = self.user_middleware, []
+        stack = super().build_middleware_stack()
+        self.user_middleware = own
+        for middleware, arguments, named in reversed(own):
+            stack = middleware(stack, *arguments, **named)
+        return stack
+
+
 def serve(app: FastAPI, host: str, port: int) -> None:
     """Run `app` until SIGTERM or SIGINT, then let open requests go on for `drain_seconds` at the most.
 
@@ -83,9 +97,11 @@ def serve(app: FastAPI, host: str, port: int) -> None:
         app,
         host=host,
         port=port,
+        http=JoinedWrites,
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nothing here depends on who asked or by which scheme
         timeout_graceful_shutdown=_CLOSE_SECONDS,
         timeout_keep_alive=65,
     )

@@ -79,6 +79,7 @@ class _Glances:
         self._remote = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._local: Engine | None = None
         self._connection: Connection | None = None
+        self._cursor: Any = None
         if engine.dialect.name == "sqlite":
             url = engine.url.set(drivername="sqlite")
             self._local = create_engine(url, isolation_level="AUTOCOMMIT", connect_args={"timeout": 1.0})
@@ -90,16 +91,17 @@ class _Glances:
                 return row
         if self._connection is None:
             self._connection = self._local.connect()
+            driver: Any = self._connection.connection.dbapi_connection
+            self._cursor = driver.cursor()
         if not self._current:
-            self._renew(self._connection)
+            self._renew()
         asked = (query, *values.values())
         if asked not in self._rows:
             self._rows[asked] = self._connection.execute(query, values).first()
         return self._rows[asked]
 
-    def _renew(self, connection: Connection) -> None:
-        driver: Any = connection.connection.dbapi_connection
-        version = driver.execute("PRAGMA data_version").fetchone()
+    def _renew(self) -> None:
+        version = self._cursor.execute("PRAGMA data_version").fetchone()
         if version != self._version or len(self._rows) >= _MOST_REMEMBERED:
             self._version = version
             self._rows.clear()

@@ -7,10 +7,11 @@ from collections.abc import Awaitable
 from functools import cache
 
 from prometheus_client import Counter, Histogram
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tunesmith_shared.ids import new_id
-from tunesmith_shared.logs import fields, request_id
+from tunesmith_shared.logs import request_id, write
 
 REQUEST_ID_HEADER = "x-request-id"
 ANSWERING = "tunesmith.answering"
@@ -61,6 +62,11 @@ class Observe:
 
         try:
             await self.app(scope, receive, send_observed)
+        except Exception as error:
+            if status == _LEFT:  # of our own middleware; the framework has shown its handlers' errors
+                response = await scope["app"].exception_handlers[Exception](Request(scope, receive), error)
+                await response(scope, receive, send_observed)
+            raise
         except BaseException:
             status = 500 if status == _LEFT else status
             raise
@@ -82,11 +88,6 @@ def _record(scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", "unmatched")
     _counted(scope["method"], route, status).inc()
     _measured(scope["method"], route).observe(seconds)
-    quiet = route in _POLLED
-    _logger.log(
-        logging.DEBUG if quiet else logging.INFO,
-        "%s %s",
-        scope["method"],
-        scope["path"],
-        extra=fields(status=status, ms=round(seconds * 1000, 1), request=request_id.get()),
-    )
+    level = logging.DEBUG if route in _POLLED else logging.INFO
+    values = {"status": status, "ms": round(seconds * 1000, 1), "request": request_id.get()}
+    write(_logger, level, f"{scope['method']} {scope['path']}", values)

@@ -5,9 +5,10 @@ in place of the model's own temperature, so both are written out where a request
 is longer than the context: the engine refuses one when it is told to, an Ollama is asked first where that can happen.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import aiohttp
@@ -22,6 +23,15 @@ from tunesmith_gateway.usage import spending
 from tunesmith_shared.errors import NotFound
 
 Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """What decides how a request for a model is completed: its own sampling, and whether its server cuts prompts."""
+
+    sampling: Json
+    refuses_long_prompts: bool
+
 
 _GENERATIONS = ("/v1/chat/completions", "/v1/completions")
 _OWN_SAMPLING = ("temperature", "top_p")
@@ -52,13 +62,15 @@ class OllamaBackend:
         body = request.body
         if body is not None:
             wanted = self._renamed(body)
-            if request.path in _GENERATIONS:
+            if request.path in CUTTING:
                 model = str(wanted.get("model"))
-                wanted = completed(wanted, await self._kept(f"sampling {model}", lambda: self._sampling(model)))
-            if request.path in CUTTING and not wanted.get("truncate"):
-                wanted = await self._whole(request, wanted)
+                ways = await self._kept(f"ways {model}", lambda: self._ways(model))
+                if request.path in _GENERATIONS:
+                    wanted = completed(wanted, ways.sampling)
+                if not wanted.get("truncate"):
+                    wanted = await self._whole(request, wanted, ways)
             if wanted != body:
-                request = replace(request, content=None, body=wanted)
+                request = request._replace(content=None, body=wanted)
         return await self._upstream.send(request)
 
     async def models(self) -> list[Offer]:
@@ -79,9 +91,9 @@ class OllamaBackend:
         """Raise when the server does not tell its version."""
         await self._upstream.check("/api/version")
 
-    async def _whole(self, request: Outgoing, body: Json) -> Json:
+    async def _whole(self, request: Outgoing, body: Json, ways: _Ways) -> Json:
         """Return `body`, not to be cut. Raises `BadRequest` when a server that would cut it says it is too long."""
-        if not await self._kept("extensions", self._refuses_long_prompts):
+        if not ways.refuses_long_prompts:
             model = str(body.get("model"))
             context = await self._kept(f"context {model}", lambda: self.context(model))
             if context is None or at_most(body) > context:
@@ -91,6 +103,10 @@ class OllamaBackend:
                 finally:
                     spending.reset(paused)
         return {**body, "truncate": False}
+
+    async def _ways(self, model: str) -> _Ways:
+        """Return how requests for `model` are completed, asked for all at once: a first token waits for it."""
+        return _Ways(*await asyncio.gather(self._sampling(model), self._refuses_long_prompts()))
 
     async def _refuses_long_prompts(self) -> bool:
         """Return whether the server knows `truncate` on its `/v1`, too, as the engine says that it does."""

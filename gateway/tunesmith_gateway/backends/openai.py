@@ -5,7 +5,7 @@ that every dialect of the gateway, sessions and documents work there, too; what 
 """
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import aiohttp
@@ -62,7 +62,7 @@ class OpenAiBackend:
         translation = _TRANSLATED.get(request.path)
         if request.path in _PASSED and body is not None:
             wanted = {name: value for name, value in self._addressed(body).items() if name not in _OURS}
-            return await self._send(request if wanted == body else replace(request, content=None, body=wanted))
+            return await self._send(request if wanted == body else request._replace(content=None, body=wanted))
         if translation is not None and body is not None:
             return await self._translated(translation, request, body)
         if request.path == "/api/show" and body is not None:
@@ -103,7 +103,7 @@ class OpenAiBackend:
         if native_requests.only_loads(request.path, body):
             return _made(native_answers.loaded(request.path, body))
         wanted = translation.request(self._addressed(body), self.row)
-        answer = await self._send(replace(request, path=translation.path, content=None, body=wanted))
+        answer = await self._send(request._replace(path=translation.path, content=None, body=wanted))
         if answer.status >= 300:
             return answer
         kind = "application/x-ndjson" if wanted.get("stream") else "application/json"

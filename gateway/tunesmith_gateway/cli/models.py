@@ -46,8 +46,8 @@ def pull(context: Context, given: Namespace) -> None:
         status = ""
         for line in context.api.lines("POST", "/api/pull", body=body):
             if bar is not None and task is not None:
-                bar.update(task, description=clean(line["status"]), completed=line.get("completed", 0))
-                bar.update(task, total=line.get("total"))
+                bar.update(task, description=clean(line["status"]))
+                bar.update(task, completed=line.get("completed"), total=line.get("total"))  # None changes nothing
             elif context.output.as_json or line["status"] != status:
                 context.output.event(line, line["status"])
             status = line["status"]

@@ -33,7 +33,7 @@ from tunesmith_shared.errors import BadRequest, TunesmithError, openai_body
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 
-_EXTENSIONS = ("session_id", "documents", "vector_store_ids", "retrieval", "self_consistency")
+_EXTENSIONS = frozenset(("session_id", "documents", "vector_store_ids", "retrieval", "self_consistency"))
 
 
 class Extensions(BaseModel):
@@ -67,7 +67,7 @@ async def chat_completions(request: Request, services: Services, caller: Caller)
 
 def is_extended(body: dict[str, Any]) -> bool:
     """Say whether a request asks for something that OpenAI's API does not have."""
-    return any(body.get(name) is not None for name in _EXTENSIONS)
+    return any(body[name] is not None for name in _EXTENSIONS & body.keys())
 
 
 async def whole_turn(services: Services, owner: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -41,9 +41,8 @@ def model_of(body: Json) -> str:
 async def generate(request: Request, services: Services, caller: Caller, path: str, body: Json) -> Relay | Choices:
     """Pass a generation on; `n` choices are as many generations where the backend does not take `n`."""
     await services.models.allow(caller.owner, model_of(body))
-    route = services.backends.route(model_of(body))
     count = number_of_choices(body)
-    if count > 1 and not route.several_choices:
+    if count > 1 and not (route := services.backends.route(model_of(body))).several_choices:
         return Choices(route, caller.owner, path, body, count)
     if metered() and body.get("stream") and not asks_for_usage(body):
         return relay(services, caller, path, asking_for_usage(body), None, SSE_HIDING_USAGE)
