@@ -4,7 +4,7 @@
 
 PYTHON = .venv/bin/python
 GATEWAY_DATABASE = api_keys.py batches.py idempotency.py keys.py limits_http.py sessions.py
-RAG_DATABASE = documents.py retrieve.py stores.py
+RAG_DATABASE = documents.py reindex.py retrieve.py shadows.py stores.py
 
 run: setup ## sets everything up, starts the platform, prints the address, an API key and three lines to try
 	@$(PYTHON) scripts/run.py
