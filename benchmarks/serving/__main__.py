@@ -54,21 +54,23 @@ def main() -> int:
 
 
 def _measured(targets: list[Target], repeats: int, tokens: int) -> Figures:
-    """The medians of all servers; they take turns, so that a machine that slows down slows all of them."""
+    """The medians of all servers; they take turns, in another order each time: what slows the machine slows all."""
     numbers = count(1000, 100)
     seen: dict[tuple[str, str], list[float]] = {}
     for target in targets:
         asyncio.run(load.first_token(target, 3))
-    for _ in range(repeats):
+    for repeat in range(repeats):
+        first = repeat % len(targets)
+        turns = [*targets[first:], *targets[:first]]
         for clients, each in _EACH.items():
-            for target in targets:  # two of them share a cache of prompts
+            for target in turns:  # two of them share a cache of prompts
                 one = asyncio.run(load.put(target, [tokens] * each, clients, next(numbers)))
                 print(f"{clients} clients of {target.name}: {one.rate:.1f} tokens a second", file=sys.stderr)
                 seen.setdefault((target.name, f"{clients} clients"), []).append(one.rate)
                 seen.setdefault((target.name, f"{clients} clients, first"), []).append(1000 * one.first)
-        for target in targets:
-            first = asyncio.run(load.first_token(target, 15))
-            seen.setdefault((target.name, "read before, first"), []).append(1000 * first)
+        for target in turns:
+            seconds = asyncio.run(load.first_token(target, 15))
+            seen.setdefault((target.name, "read before, first"), []).append(1000 * seconds)
     return {where: statistics.median(values) for where, values in seen.items()}
 
 
