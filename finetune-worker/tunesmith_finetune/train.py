@@ -74,10 +74,7 @@ def main(folder: Path, reporter: Reporter) -> None:
         return
 
     # --- what was learnt, and the loss after
-    draft = folder / f"adapter.{os.getpid()}.part"
-    trainer.save_model(str(draft))
-    shutil.rmtree(folder / "adapter", ignore_errors=True)
-    draft.rename(folder / "adapter")
+    _save(trainer, folder / "adapter")
     adapted = _figures(trainer, device, measured)
     write_json(folder / f"{ADAPTER}.figures.json", {"figures": adapted})
     after = measures.measure(plan["method"], measured, adapted, base, chosen["beta"]) if valid_rows else None
@@ -97,6 +94,14 @@ def main(folder: Path, reporter: Reporter) -> None:
             "number_format": str(device.dtype).removeprefix("torch."),
         },
     )
+
+
+def _save(trainer: Trainer, adapter: Path) -> None:
+    """Write what was learnt to the folder `adapter`, which appears whole; over what an earlier run left there."""
+    draft = adapter.with_name(f"{adapter.name}.{os.getpid()}.part")
+    trainer.save_model(str(draft))
+    shutil.rmtree(adapter, ignore_errors=True)
+    draft.rename(adapter)
 
 
 def _base_figures(file: Path, trainer: Trainer, device: Device, rows: measures.Rows) -> list[Figures]:

@@ -29,58 +29,64 @@ class Registry:
         return f"http://{self.address}/library/{model}"
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, registry: Registry) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.registry = registry
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        registry, parts = self.server.registry, self.path.split("/")
+        kind, what = parts[-2:]
+        if kind == "manifests":
+            self._send(registry.models_dir / "manifests/registry.ollama.ai/library" / parts[3] / what)
+        elif registry.redirects and not self.path.startswith("/elsewhere/"):
+            self.send_response(307)
+            self.send_header("location", f"/elsewhere/blobs/{what}")
+            self.send_header("content-length", "0")
+            self.end_headers()
+        else:
+            self._blob(what)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+    def _blob(self, digest: str) -> None:
+        registry = self.server.registry
+        start = int(self.headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        registry.blobs_asked.append((digest, start))
+        self._send(registry.models_dir / "blobs" / digest.replace(":", "-"), start if registry.ranges else 0)
+
+    def _send(self, path: Path, start: int = 0) -> None:
+        if not path.is_file():
+            self.send_error(404)
+            return
+        registry, content = self.server.registry, path.read_bytes()[start:]
+        if registry.lies and "blobs" in str(path):
+            content = content[:-1] + b"?"
+        self.send_response(206 if start else 200)
+        self.send_header("content-length", str(len(content)))
+        self.end_headers()
+        if registry.holds_after is not None and len(content) > registry.holds_after:
+            self.wfile.write(content[: registry.holds_after])
+            registry.go_on.wait(120)
+            content = content[registry.holds_after :]
+        if registry.breaks_after is not None and len(content) > registry.breaks_after:
+            content, self.close_connection = content[: registry.breaks_after], True
+        self.wfile.write(content)
+
+
 @contextmanager
 def registry_of(models_dir: Path) -> Iterator[Registry]:
     """Serve the models of a folder, in the layout that Ollama has for those of its own registry."""
     registry = Registry(models_dir)
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            kind, what = self.path.split("/")[-2:]
-            if self.path.startswith("/elsewhere/"):
-                self._blob(what)
-            elif kind == "manifests":
-                self._send(
-                    registry.models_dir / "manifests/registry.ollama.ai/library" / self.path.split("/")[3] / what
-                )
-            elif registry.redirects:
-                self.send_response(307)
-                self.send_header("location", f"/elsewhere/blobs/{what}")
-                self.send_header("content-length", "0")
-                self.end_headers()
-            else:
-                self._blob(what)
-
-        def _blob(self, digest: str) -> None:
-            asked = self.headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-")
-            registry.blobs_asked.append((digest, int(asked)))
-            self._send(registry.models_dir / "blobs" / digest.replace(":", "-"), int(asked) if registry.ranges else 0)
-
-        def _send(self, path: Path, start: int = 0) -> None:
-            if not path.is_file():
-                self.send_error(404)
-                return
-            content = path.read_bytes()[start:]
-            if registry.lies and "blobs" in str(path):
-                content = content[:-1] + b"?"
-            self.send_response(206 if start else 200)
-            self.send_header("content-length", str(len(content)))
-            self.end_headers()
-            if registry.holds_after is not None and len(content) > registry.holds_after:
-                self.wfile.write(content[: registry.holds_after])
-                registry.go_on.wait(120)
-                content = content[registry.holds_after :]
-            if registry.breaks_after is not None and len(content) > registry.breaks_after:
-                content, self.close_connection = content[: registry.breaks_after], True
-            self.wfile.write(content)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(registry)
     registry.address = f"127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
