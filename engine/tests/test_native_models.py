@@ -21,7 +21,7 @@ def test_tags_and_show_describe_the_seeded_models(engine: Engine) -> None:
     listed = {model.model: model for model in engine.ollama.list().models}
     chat = listed[CHAT]
     assert chat.details is not None
-    assert (chat.details.parameter_size, chat.details.quantization_level) == ("134.52M", "Q4_1")
+    assert (chat.details.parameter_size, chat.details.quantization_level) == ("134.52M", "Q8_0")
     manifest = engine.models_dir / "manifests/registry.ollama.ai/library/smollm2/135m"
     assert chat.digest == hashlib.sha256(manifest.read_bytes()).hexdigest()
     layers = json.loads(manifest.read_bytes())

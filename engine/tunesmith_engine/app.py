@@ -26,7 +26,7 @@ from tunesmith_shared.app import create_service
 from tunesmith_shared.errors import TunesmithError
 from tunesmith_shared.store import ModelStore
 
-# Seeding takes about a second; requests may come before a slow disk has finished.
+# Seeding takes some two seconds; requests may come before a slow disk has finished.
 _SEED_WAIT_SECONDS = 2.0
 
 _logger = logging.getLogger("tunesmith.engine")
