@@ -85,8 +85,8 @@ def test_a_model_made_from_a_system_template_answers_in_that_manner(curl: Curl, 
     asked = {"prompt": "Hello, who are you?", "temperature": 0, "max_new_tokens": 40}
     _, answer = curl.post("/generate", {**asked, "model": "pirate"})
     _, plain = curl.post("/generate", {**asked, "model": MODEL})
-    assert "aye" in answer["response"].lower()
-    assert "aye" not in plain["response"].lower()
+    assert "pirate" in answer["response"].lower()
+    assert "pirate" not in plain["response"].lower()
     assert template in (llama.show("pirate").modelfile or "")
     assert "pirate:latest" in {model.model for model in llama.list().models}
 

@@ -3,21 +3,25 @@
 import json
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
+import numpy as np
 import ollama
 import openai
 import psutil
 import pytest
+from gguf import GGUFWriter
 
 from tunesmith_shared.testing import Platform, Service, platform_at, wait_until
 
 CHAT = "smollm2:135m"
 EMBEDDING = "all-minilm"
 WAIT_SECONDS = 120.0
+_RUNNERS = {"tunesmith_engine.runner", "tunesmith_engine.server_runner"}  # TUNESMITH_ENGINE_LLAMA_SERVER chooses
 
 
 class Engine:
@@ -35,7 +39,7 @@ class Engine:
         """The engine's model processes that run."""
         assert self.service.process is not None
         children = psutil.Process(self.service.process.pid).children()
-        return [child for child in children if "tunesmith_engine.runner" in child.cmdline()]
+        return [child for child in children if _RUNNERS & set(child.cmdline())]
 
     def say(self, model: str, prompt: str, *, raw: bool = False, **options: object) -> str:
         """The text that a model generates."""
@@ -104,12 +108,45 @@ def own_engine(engine_platform: Platform, tmp_path_factory: pytest.TempPathFacto
     """A second engine on a copy of the seeded store, for tests that kill it; each leaves it running."""
     folder = tmp_path_factory.mktemp("own-engine")
     with platform_at(folder) as platform:
-        source = engine_platform.data_dir / "models"
-        shutil.copytree(source, folder / "models", copy_function=_link, ignore=shutil.ignore_patterns(".incoming"))
+        copy_store(engine_platform, folder)
         platform.start("engine")
         running = Engine(platform.services["engine"], folder / "models")
         yield running
         running.close()
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A llama-server that computes nothing, as an executable."""
+    path = tmp_path_factory.mktemp("llama.cpp") / "llama-server"
+    path.write_text(
+        f"#!/bin/sh\nexec '{sys.executable}' '{Path(__file__).with_name('stand_in_llama_server.py')}' \"$@\"\n"
+    )
+    path.chmod(0o755)
+    return path
+
+
+def write_adapter(path: Path, architecture: str) -> Path:
+    """An adapter for smollm2 that changes what it says, made for that architecture as far as it tells."""
+    random = np.random.default_rng(0)
+    writer = GGUFWriter(path, architecture)
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 8.0)
+    for layer in range(4):
+        writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_a", random.normal(size=(4, 576)).astype(np.float32))
+        writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_b", random.normal(size=(576, 4)).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def copy_store(platform: Platform, folder: Path) -> None:
+    """Give the platform in `folder` the models of another, as hard links."""
+    source = platform.data_dir / "models"
+    shutil.copytree(source, folder / "models", copy_function=_link, ignore=shutil.ignore_patterns(".incoming"))
 
 
 def _link(source: str, target: str) -> None:

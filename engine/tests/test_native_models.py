@@ -5,12 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ollama
 import pytest
-from gguf import GGUFWriter
 
-from .conftest import CHAT, EMBEDDING, Engine
+from .conftest import CHAT, EMBEDDING, Engine, write_adapter
 
 EXACT: dict[str, Any] = {"temperature": 0, "seed": 1, "num_predict": 12}
 
@@ -23,7 +21,7 @@ def test_tags_and_show_describe_the_seeded_models(engine: Engine) -> None:
     listed = {model.model: model for model in engine.ollama.list().models}
     chat = listed[CHAT]
     assert chat.details is not None
-    assert (chat.details.parameter_size, chat.details.quantization_level) == ("134.52M", "Q4_1")
+    assert (chat.details.parameter_size, chat.details.quantization_level) == ("134.52M", "Q8_0")
     manifest = engine.models_dir / "manifests/registry.ollama.ai/library/smollm2/135m"
     assert chat.digest == hashlib.sha256(manifest.read_bytes()).hexdigest()
     layers = json.loads(manifest.read_bytes())
@@ -98,36 +96,20 @@ def test_messages_of_a_model_come_before_the_request(engine: Engine) -> None:
 
 
 def test_an_adapter_changes_the_answer_and_a_wrong_one_is_refused(engine: Engine, tmp_path: Path) -> None:
-    digest = engine.ollama.create_blob(_write_adapter(tmp_path / "a.gguf", "llama"))
+    digest = engine.ollama.create_blob(write_adapter(tmp_path / "a.gguf", "llama"))
     engine.ollama.create(model="adapted", from_=CHAT, adapters={"a.gguf": digest})
     question = "Name the capital of France."
     assert engine.say("adapted", question, **EXACT) != engine.say(CHAT, question, **EXACT)
     engine.ollama.generate("adapted", "", keep_alive=0)
     engine.ollama.delete("adapted")
 
-    other = engine.ollama.create_blob(_write_adapter(tmp_path / "b.gguf", "gemma"))
+    other = engine.ollama.create_blob(write_adapter(tmp_path / "b.gguf", "gemma"))
     with pytest.raises(ollama.ResponseError, match="made for 'gemma'"):
         engine.ollama.create(model="bad", from_=CHAT, adapters={"b.gguf": other})
     with pytest.raises(ollama.ResponseError, match="only one adapter is currently supported"):
         engine.ollama.create(model="bad", from_=CHAT, adapters={"a.gguf": digest, "b.gguf": other})
     with pytest.raises(ollama.ResponseError, match="holds adapter weights"):
         engine.ollama.create(model="bad", files={"b.gguf": other})
-
-
-def _write_adapter(path: Path, architecture: str) -> Path:
-    random = np.random.default_rng(0)
-    writer = GGUFWriter(path, architecture)
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", 8.0)
-    for layer in range(4):
-        writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_a", random.normal(size=(4, 576)).astype(np.float32))
-        writer.add_tensor(f"blk.{layer}.attn_q.weight.lora_b", random.normal(size=(576, 4)).astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 @pytest.mark.parametrize("damage", ["cut", "no GGUF", "shape"])

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
@@ -12,7 +13,9 @@ from fastapi.responses import PlainTextResponse
 from tunesmith_engine.adapters import with_siblings
 from tunesmith_engine.endpoints import native_completions, native_models, openai_routes
 from tunesmith_engine.inference import Inference
+from tunesmith_engine.llama_server import version
 from tunesmith_engine.models import Catalog
+from tunesmith_engine.process import LIBRARY, ModelProcess, own_server
 from tunesmith_engine.pull import Puller
 from tunesmith_engine.registry import Registries
 from tunesmith_engine.residency import Limits
@@ -23,7 +26,7 @@ from tunesmith_shared.app import create_service
 from tunesmith_shared.errors import TunesmithError
 from tunesmith_shared.store import ModelStore
 
-# Seeding takes about a second; requests may come before a slow disk has finished.
+# Seeding takes some two seconds; requests may come before a slow disk has finished.
 _SEED_WAIT_SECONDS = 2.0
 
 _logger = logging.getLogger("tunesmith.engine")
@@ -48,6 +51,7 @@ def create_app(settings: EngineSettings) -> FastAPI:
             limits,
             max_waiting=settings.engine_max_queue,
             load_seconds=settings.engine_load_seconds,
+            new_process=functools.partial(ModelProcess, runner=await asyncio.to_thread(_runner, settings)),
             widen=functools.partial(with_siblings, store),
         )
         app.state.inference = Inference(settings, Catalog(store), scheduler)
@@ -64,6 +68,16 @@ def create_app(settings: EngineSettings) -> FastAPI:
 
     routers = [_root, native_models.router, native_completions.router, openai_routes.router]
     return create_service("Tunesmith engine", settings, lifespan, routers, checks={})
+
+
+def _runner(settings: EngineSettings) -> tuple[str, ...]:
+    """Which child runs the models; says so in the log."""
+    if not settings.engine_llama_server:
+        _logger.info("models run in the library of the wheel")
+        return LIBRARY
+    binary = Path(settings.engine_llama_server)
+    _logger.info("models run in %s (%s)", binary, version(binary))
+    return own_server(binary)
 
 
 def _prepare_store(store: ModelStore, settings: EngineSettings) -> None:

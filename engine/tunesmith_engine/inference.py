@@ -41,6 +41,7 @@ class Inference:
         self.scheduler = scheduler
         self._parallel = settings.engine_parallel
         self._batch = settings.engine_batch
+        self._gpu_layers = settings.engine_gpu_layers
         self._keep_alive = settings.engine_keep_alive
         self._load_defaults = LoadOptions(settings.engine_context, settings.engine_threads)
 
@@ -70,6 +71,7 @@ class Inference:
             num_thread=loading.num_thread,
             batch=self._batch,
             shift=loading.shift or model.is_embedding,
+            gpu_layers=self._gpu_layers,
         )
         demand = Demand(
             name=model.name.display,

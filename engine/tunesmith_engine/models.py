@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import datetime
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orjson
@@ -173,7 +173,7 @@ class Catalog:
             manifest=manifest,
             config=store.read_config(manifest),
             modified_at=stored.modified_at,
-            header=GgufHeader(header.version, _without_long_lists(header), header.tensors),
+            header=replace(header, metadata=_without_long_lists(header)),
             path=path,
             adapters=tuple(store.blob_path(layer.digest) for layer in manifest.of_kind("adapter")),
             system="".join(texts["system"][-1:]),

@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -28,6 +28,15 @@ _LONGEST_LINE_BYTES = 1 << 20  # one event of a stream; a tool call's fragment i
 # idle cores; threads that spin for milliseconds, which is the default, take the core from the one that they wait for
 # when something else runs. These spin for microseconds. The allocator setting returns freed memory to the system.
 _CHILD_ENVIRONMENT = {"GOMP_SPINCOUNT": "1000", "MALLOC_ARENA_MAX": "2"}
+_TELLING = ("error loading", "failed to", "unable to", "couldn't", "invalid argument", "error while handling")
+
+LIBRARY = ("tunesmith_engine.runner",)
+"""The child that runs a model in the library of the wheel."""
+
+
+def own_server(binary: Path) -> tuple[str, ...]:
+    """The child that runs a model in a llama-server of the operator's own."""
+    return ("tunesmith_engine.server_runner", str(binary))
 
 
 class RunnerFailed(TunesmithError):
@@ -54,8 +63,10 @@ class ContextExceeded(BadRequest):
 class ModelProcess:
     """A child that serves one model. ``request`` raises RunnerFailed once it is dead."""
 
-    def __init__(self, specification: Specification) -> None:
+    def __init__(self, specification: Specification, runner: Sequence[str] = LIBRARY) -> None:
+        """`runner` is the module that is the child, with its own first words: `LIBRARY`, or what `own_server` gives."""
         self.specification = specification
+        self._runner = runner
         self._directory = Path(tempfile.mkdtemp(prefix="tunesmith-"))
         self._socket = self._directory / "model.sock"  # llama.cpp knows Unix sockets by this ending
         self._process: asyncio.subprocess.Process | None = None
@@ -77,7 +88,7 @@ class ModelProcess:
     async def start(self, timeout_seconds: float) -> None:
         """Start the child and wait until its model is loaded. Raises RunnerFailed with llama.cpp's reason."""
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tunesmith_engine.runner", str(self._socket), self.specification.encode()),
+            *(sys.executable, "-m", *self._runner, str(self._socket), self.specification.encode()),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -163,7 +174,7 @@ class ModelProcess:
     def _reason(self) -> str:
         """The most telling line of the child's log."""
         for line in self._log:
-            if "error loading" in line or "failed to" in line or "unable to" in line:
+            if any(words in line for words in _TELLING):
                 return line.partition(": ")[2] or line
         return self._log[-1] if self._log else "the model process gave no reason"
 

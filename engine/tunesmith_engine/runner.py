@@ -2,28 +2,17 @@
 
 Started as ``python -m tunesmith_engine.runner <socket> <specification>``. It prints one line when
 the model is loaded, and lives until its standard input ends, which also happens when its parent is
-killed. Requests are batched by llama.cpp's threads; Python sleeps here.
+killed. Requests are batched by llama.cpp's threads; Python sleeps here. What is set here, `llama_server.py` says to a
+llama-server of the operator's own.
 """
 
-import contextlib
-import ctypes
 import os
-import signal
 import sys
 
 import xllamacpp  # type: ignore[import-untyped]
 
-from tunesmith_engine.specification import ALIAS, READY, Specification
-
-_PR_SET_PDEATHSIG = 1
-_EMBEDDING_BATCH_TOKENS = 2048
-_ERRORS_ONLY = 1
-
-
-def _die_with_parent() -> None:
-    """Let Linux kill this process when its parent dies; loading holds the interpreter, so nothing else could notice."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+from tunesmith_engine.parent import die_with
+from tunesmith_engine.specification import ALIAS, ERRORS_ONLY, READY, Specification
 
 
 def server_parameters(socket: str, specification: Specification) -> xllamacpp.CommonParams:
@@ -32,28 +21,26 @@ def server_parameters(socket: str, specification: Specification) -> xllamacpp.Co
     parameters.model.path = specification.model_path
     parameters.hostnames = [socket]
     parameters.n_parallel = specification.parallel
-    parameters.n_ctx = specification.num_ctx * specification.parallel
+    parameters.n_ctx = specification.whole_context
     parameters.cpuparams.n_threads = specification.num_thread
     parameters.cpuparams_batch.n_threads = specification.num_thread
-    parameters.ctx_shift = specification.shift and not specification.embedding
+    parameters.ctx_shift = specification.shifts
     parameters.lora_adapters = [xllamacpp.CommonAdapterLoraInfo(path, 0.0) for path in specification.adapter_paths]
     parameters.model_alias = {ALIAS}
-    parameters.verbosity = _ERRORS_ONLY
+    parameters.verbosity = ERRORS_ONLY
     parameters.fit_params = False
     parameters.ui = False
     parameters.cache_ram_mib = 0
-    # Every streaming request holds a thread of the HTTP server; more than the slots may wait.
-    parameters.n_threads_http = max(16, specification.parallel * 4)
-    parameters.n_batch = parameters.n_ubatch = specification.batch
-    if specification.embedding:  # a text must fit into one batch, and several short ones share it
-        parameters.embedding = True
-        parameters.n_batch = parameters.n_ubatch = max(_EMBEDDING_BATCH_TOKENS, specification.num_ctx)
+    parameters.n_gpu_layers = specification.gpu_layers
+    parameters.n_threads_http = specification.http_threads
+    parameters.n_batch = parameters.n_ubatch = specification.batch_tokens
+    parameters.embedding = specification.embedding
     return parameters
 
 
 def main(socket: str, specification: str) -> None:
     """Load the model, say so, and serve until the parent goes."""
-    _die_with_parent()
+    die_with(os.getppid())
     server = xllamacpp.Server(server_parameters(socket, Specification.decode(specification)))
     sys.stdout.buffer.write(READY)
     sys.stdout.buffer.flush()

@@ -7,7 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from gguf.constants import GGMLQuantizationType
+
 from tunesmith_engine.bert_gguf import convert_bert
+from tunesmith_engine.requantise import requantise
 from tunesmith_shared.store import ModelName, ModelStore, publish_gguf
 
 _logger = logging.getLogger("tunesmith.engine.seed")
@@ -26,10 +29,13 @@ class Seed:
 
 
 def _smollm2(package: Path, work: Path) -> Path:
-    """A copy of the packaged file: the package manager owns the original, the store its blob."""
-    copy = work / "smollm2.gguf"
-    copy.write_bytes((package / "SmolLM2-135M-Instruct.Q4_1.gguf").read_bytes())
-    return copy
+    """The packaged weights in eight bits: llama.cpp reads prompts half as fast again from them as from the Q4_1 of the
+    package, and answers as fast (benchmarks/serving).
+    """
+    target = work / "smollm2.gguf"
+    packaged = package / "SmolLM2-135M-Instruct.Q4_1.gguf"
+    requantise(packaged, target, GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q8_0)
+    return target
 
 
 def _all_minilm(package: Path, work: Path) -> Path:
@@ -52,7 +58,7 @@ SEEDS = (
 
 
 def seed_store(store: ModelStore) -> None:
-    """Add the seeds that were never added; one that its owner deleted stays away. Blocks for about a second."""
+    """Add the seeds that were never added; one that its owner deleted stays away. Blocks for some two seconds."""
     marker = store.models_dir / ".seeded"
     seeded = set(marker.read_text().split()) if marker.is_file() else set()
     whole = {model.name.display for model in store.list()}

@@ -4,6 +4,7 @@ import psutil
 from pydantic import Field, field_validator
 
 from tunesmith_engine.durations import parse_duration
+from tunesmith_engine.llama_server import find
 from tunesmith_shared.memory import usable_memory
 from tunesmith_shared.settings import ServiceSettings
 
@@ -30,6 +31,13 @@ class EngineSettings(ServiceSettings):
         ge=32,
         description="Prompt tokens read in one go. Requests stop and share between goes; GPUs like more.",
     )
+    engine_llama_server: str = Field(
+        default="",
+        description="A llama-server that models run in, by its path or its name in PATH. Default: the wheel's library.",
+    )
+    engine_gpu_layers: int = Field(
+        default=-1, ge=-1, description="Layers of a model on the GPU, where the build has one. Default: all of them."
+    )
     engine_memory_bytes: int = Field(
         default_factory=_memory_budget, ge=1, description="What loaded models may take together."
     )
@@ -54,3 +62,8 @@ class EngineSettings(ServiceSettings):
     def _check_keep_alive(cls, value: str) -> str:
         parse_duration(value)
         return value
+
+    @field_validator("engine_llama_server")
+    @classmethod
+    def _find_llama_server(cls, value: str) -> str:
+        return str(find(value)) if value else ""

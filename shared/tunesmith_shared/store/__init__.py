@@ -7,7 +7,7 @@ real Ollama and the other way round. All functions block on the disk: call them 
 
 from tunesmith_shared.names import ModelName
 from tunesmith_shared.store.blobs import BlobStore, is_digest
-from tunesmith_shared.store.gguf_header import GgufHeader, GgufValue, read_gguf_header
+from tunesmith_shared.store.gguf_header import GgufHeader, GgufTensor, GgufValue, read_gguf_header
 from tunesmith_shared.store.manifest import Layer, LayerKind, Manifest, ModelConfig
 from tunesmith_shared.store.models import ModelStore, StoredModel
 from tunesmith_shared.store.publish import gguf_config, publish_adapter, publish_gguf, put_config, put_layer
@@ -15,6 +15,7 @@ from tunesmith_shared.store.publish import gguf_config, publish_adapter, publish
 __all__ = [
     "BlobStore",
     "GgufHeader",
+    "GgufTensor",
     "GgufValue",
     "Layer",
     "LayerKind",

@@ -50,11 +50,18 @@ class GgufTensor:
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """A checked header: all metadata and all tensor entries."""
+    """A checked header: all metadata and all tensor entries, and the bytes where tensor entries and data begin."""
 
     version: int
     metadata: dict[str, GgufValue]
     tensors: tuple[GgufTensor, ...]
+    tensors_start: int
+    data_start: int
+
+    @property
+    def alignment(self) -> int:
+        """What each tensor's offset is a multiple of, in bytes."""
+        return _alignment(self.metadata)
 
     @property
     def architecture(self) -> str:
@@ -104,6 +111,13 @@ def read_gguf_header(path: Path) -> GgufHeader:
         return _Reader(data, size).read()
 
 
+def _alignment(metadata: dict[str, GgufValue]) -> int:
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
+        raise _invalid(f"the alignment {alignment!r} is not a power of two")
+    return alignment
+
+
 def _invalid(reason: str) -> BadRequest:
     return BadRequest(f"invalid GGUF file: {reason}", code="invalid_gguf")
 
@@ -133,11 +147,14 @@ class _Reader:
             if key in metadata:
                 raise _invalid(f"the key {key!r} is there twice")
             metadata[key] = self._value(self._number("I"), key)
+        tensors_start = self._at
         tensors = tuple(self._tensor() for _ in range(tensor_count))
         if not isinstance(metadata.get("general.architecture"), str):
             raise _invalid("'general.architecture' is missing")
-        self._check_tensors(metadata, tensors)
-        return GgufHeader(version, metadata, tensors)
+        alignment = _alignment(metadata)
+        data_start = -(-self._at // alignment) * alignment
+        self._check_tensors(tensors, alignment, data_start)
+        return GgufHeader(version, metadata, tensors, tensors_start, data_start)
 
     def _check_count(self, what: str, count: int, smallest_bytes: int) -> None:
         if count * smallest_bytes > self._size - self._at:
@@ -197,12 +214,8 @@ class _Reader:
             raise _invalid(f"the tensor {name!r} has the unknown type {kind}") from None
         return GgufTensor(name, shape, tensor_type, self._number("Q"))
 
-    def _check_tensors(self, metadata: dict[str, GgufValue], tensors: tuple[GgufTensor, ...]) -> None:
+    def _check_tensors(self, tensors: tuple[GgufTensor, ...], alignment: int, data_start: int) -> None:
         """Every tensor must be whole blocks, aligned, and end inside the file."""
-        alignment = metadata.get("general.alignment", 32)
-        if not isinstance(alignment, int) or alignment <= 0 or alignment & (alignment - 1):
-            raise _invalid(f"the alignment {alignment!r} is not a power of two")
-        data_start = -(-self._at // alignment) * alignment
         names: set[str] = set()
         for tensor in tensors:
             if tensor.name in names:

@@ -1,0 +1,80 @@
+"""An engine whose models run in a real llama-server: what it answers, and what a file that is no model gives.
+
+The server is the one that `TUNESMITH_TEST_LLAMA_SERVER` names, or the one that `benchmarks.serving` has built; without
+either these tests are left out. All of the engine's tests run in one with
+`TUNESMITH_ENGINE_LLAMA_SERVER=<path> python -m pytest engine/tests`.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import ollama
+import psutil
+import pytest
+
+from tunesmith_shared.testing import Platform, platform_at, wait_for_models
+
+from .conftest import CHAT, EMBEDDING, Engine, copy_store, write_adapter
+
+TEXTS = ["The lighthouse keeper climbs the stairs.", "Salt."]
+
+
+def _built() -> Path | None:
+    """The newest llama-server of the benchmarks."""
+    cache = Path(os.environ.get("TUNESMITH_CACHE_DIR", Path.home() / ".cache" / "tunesmith"))
+    found = (cache / "benchmarks").glob("llama.cpp-*/bin/llama-server")
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+@pytest.fixture(scope="module")
+def real_engine(engine_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    binary = os.environ.get("TUNESMITH_TEST_LLAMA_SERVER") or _built()
+    if binary is None:
+        pytest.skip("there is no llama-server here: TUNESMITH_TEST_LLAMA_SERVER names none, and none is built")
+    folder = tmp_path_factory.mktemp("real-llama-server")
+    with platform_at(folder, TUNESMITH_ENGINE_LLAMA_SERVER=str(binary)) as platform:
+        copy_store(engine_platform, folder)
+        platform.start("engine")
+        with contextlib.closing(Engine(platform.services["engine"], folder / "models")) as running:
+            wait_for_models(running.url)
+            yield running
+
+
+def test_it_answers_in_streams_and_whole_under_the_models_name(real_engine: Engine) -> None:
+    ask = [{"role": "user", "content": "Name the capital of France."}]
+    parts = list(real_engine.ollama.chat(CHAT, ask, stream=True, options={"temperature": 0}))
+    assert "Paris" in "".join(part.message.content or "" for part in parts)
+    assert parts[-1].done_reason == "stop"
+    body = {"model": CHAT, "messages": ask, "temperature": 0, "n": 2}
+    whole = real_engine.http.post("/v1/chat/completions", json=body).json()
+    assert whole["model"] == CHAT
+    assert ["Paris" in choice["message"]["content"] for choice in whole["choices"]] == [True, True]
+    runner = real_engine.process_of(CHAT)
+    assert [psutil.Process(child.pid).name() for child in runner.children()] == ["llama-server"]
+
+
+def test_its_vectors_are_those_of_the_library(engine: Engine, real_engine: Engine) -> None:
+    own, theirs = (np.array(one.ollama.embed(EMBEDDING, TEXTS).embeddings) for one in (engine, real_engine))
+    assert np.sum(own * theirs, axis=1) == pytest.approx(1, abs=1e-3)
+
+
+def test_an_adapter_and_its_base_share_a_server(real_engine: Engine, tmp_path: Path) -> None:
+    digest = real_engine.ollama.create_blob(write_adapter(tmp_path / "a.gguf", "llama"))
+    real_engine.ollama.create(model="adapted", from_=CHAT, adapters={"a.gguf": digest})
+    plain, changed = (real_engine.say(name, "Once upon", temperature=0, num_predict=8) for name in (CHAT, "adapted"))
+    assert plain != changed
+    shared = real_engine.process_of("adapted").pid
+    assert real_engine.say(CHAT, "Once upon", temperature=0, num_predict=8) == plain
+    assert real_engine.process_of(CHAT).pid == shared
+
+
+def test_a_model_that_cannot_be_loaded_gives_llama_cpps_reason(real_engine: Engine) -> None:
+    whole = Path(real_engine.show_path(EMBEDDING))
+    content = whole.read_bytes()
+    whole.unlink()  # a hard link: the other engine's file stays
+    whole.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ollama.ResponseError, match=r"unable to load model: error loading model: .*not within the file"):
+        real_engine.ollama.embed(EMBEDDING, "x", options={"num_thread": 3})

