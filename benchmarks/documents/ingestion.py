@@ -35,8 +35,8 @@ from tunesmith_rag.fill import Fill, Order, Tools
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.parse import ParseLimits
+from tunesmith_rag.parsers import Parsers
 from tunesmith_rag.pdf import Wanted, pages_of, read_pages
-from tunesmith_rag.readers import Readers
 from tunesmith_rag.sample_pdfs import KINDS, sample
 from tunesmith_rag.split import effective_chunking, page_splitter
 from tunesmith_rag.workfiles import WorkFolder
@@ -135,9 +135,9 @@ async def ingest(file: Path, folder: Path) -> dict[str, float]:
     async def nothing(*_: object, **__: object) -> None:
         pass
 
-    readers = Readers(ParseLimits())
-    await readers.prepare()
-    tools = Tools(embedder, legs, readers, BATCH, 0, nothing)
+    parsers = Parsers(ParseLimits())
+    await parsers.prepare()
+    tools = Tools(embedder, legs, parsers, BATCH, 0, nothing)
     order = Order("doc-benchmark", file, file.name, {"type": "auto"}, {"filename": file.name}, "vs-benchmark", MODEL)
     with Peak() as peak:
         started = time.perf_counter()
@@ -153,7 +153,7 @@ async def ingest(file: Path, folder: Path) -> dict[str, float]:
         await embedder.embed(MODEL, window, 0)
     alone = (time.perf_counter() - started) * len(texts) / sum(map(len, timed))
     legs.close()
-    await readers.close()
+    await parsers.close()
     await embedder.close()
     return {"seconds": whole, "embedding": alone, "chunks": len(texts), "mebibytes": peak.mebibytes}
 

@@ -17,7 +17,7 @@ from tunesmith_rag.embed_openvino import OpenVinoEmbedder
 from tunesmith_rag.fingerprint import Fingerprints
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
-from tunesmith_rag.readers import Readers
+from tunesmith_rag.parsers import Parsers
 from tunesmith_rag.repository import Documents
 from tunesmith_rag.rerank import FusedOrder, RerankEndpoint, Reranker, WordsAndMeaning
 from tunesmith_rag.resources import Resources
@@ -60,10 +60,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(embedder.close)
         rewriter = Rewriter(settings.ollama_host, settings.rewrite_count, settings.rewrite_seconds)
         stack.push_async_callback(rewriter.close)
-        readers = Readers(settings.parse_limits)
-        stack.push_async_callback(readers.close)
+        parsers = Parsers(settings.parse_limits)
+        stack.push_async_callback(parsers.close)
         resources = Resources(
-            settings, database, FileStore(settings.files_path), index, embedder, readers, Fingerprints(embedder)
+            settings, database, FileStore(settings.files_path), index, embedder, parsers, Fingerprints(embedder)
         )
         reranker = _reranker(settings)
         stack.push_async_callback(reranker.close)
@@ -76,7 +76,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.vector_stores = VectorStores(resources, retriever)
         app.state.batches = Batches(database, app.state.vector_stores)
         await stack.enter_async_context(_workflows(resources))
-        await readers.prepare()
+        await parsers.prepare()
         await stack.enter_async_context(_loading(embedder, settings.embedding_model))
         yield
 

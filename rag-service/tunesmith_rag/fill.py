@@ -19,7 +19,7 @@ from tunesmith_rag.embed import Embedder, Vector
 from tunesmith_rag.index import Chunk
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.pages import DocumentRefused, Page
-from tunesmith_rag.readers import Readers
+from tunesmith_rag.parsers import Parsers
 from tunesmith_rag.split import effective_chunking, page_splitter, strategy_of
 from tunesmith_rag.workfiles import WorkFolder
 
@@ -53,7 +53,7 @@ class Tools:
 
     embedder: Embedder
     index: Legs
-    readers: Readers
+    parsers: Parsers
     batch: int
     patience: float
     check_dimension: Callable[[int], Awaitable[None]]
@@ -107,7 +107,7 @@ class Fill:
         with suppress(
             OSError
         ):  # now, when it takes no time from embedding; without it the next document starts its own
-            await self._tools.readers.prepare()
+            await self._tools.parsers.prepare()
 
     async def _embedded(self) -> AsyncGenerator[tuple[list[Chunk], list[Vector]]]:
         """Yield windows of chunks that are not in the index yet, with their vectors."""
@@ -156,7 +156,7 @@ class Fill:
         seen = self._seen
         if seen.pages and seen.pages == seen.total:
             return
-        reading = self._tools.readers.pages(self._order.file, self._order.filename, seen.pages + 1)
+        reading = self._tools.parsers.pages(self._order.file, self._order.filename, seen.pages + 1)
         with self._folder.more_pages() as journal:
             async with aclosing(reading) as pages:
                 async for page in pages:

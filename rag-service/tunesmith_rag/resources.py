@@ -10,7 +10,7 @@ from tunesmith_rag.embed import Embedder
 from tunesmith_rag.fill import Tools
 from tunesmith_rag.fingerprint import Fingerprints
 from tunesmith_rag.legs import Legs
-from tunesmith_rag.readers import Readers
+from tunesmith_rag.parsers import Parsers
 from tunesmith_rag.settings import RagSettings
 from tunesmith_rag.workfiles import WorkFolder
 from tunesmith_shared.database import Database
@@ -44,7 +44,7 @@ class Resources:
     files: FileStore
     index: Legs
     embedder: Embedder
-    readers: Readers
+    parsers: Parsers
     fingerprints: Fingerprints
     endings: Endings = field(default_factory=Endings)
 
@@ -56,7 +56,7 @@ class Resources:
         """Return what bringing a document into an index works with."""
         settings = self.settings
         patience = min(settings.embedding_place_seconds, settings.embedding_wait_seconds)
-        return Tools(self.embedder, self.index, self.readers, settings.embedding_batch, patience, check_dimension)
+        return Tools(self.embedder, self.index, self.parsers, settings.embedding_batch, patience, check_dimension)
 
     @property
     def _work_root(self) -> Path:

@@ -10,7 +10,7 @@ from tunesmith_rag.pages import Page
 from tunesmith_rag.parse import ParseLimits, end, parse, start
 
 
-class Readers:
+class Parsers:
     """Reads documents within `limits`, each in a process of its own that ends with the document."""
 
     def __init__(self, limits: ParseLimits) -> None:
