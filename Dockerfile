@@ -25,14 +25,16 @@ FROM packages AS gateway-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes -r requirements/gateway.lock
 
-# Without what no service uses: test data, ONNX Runtime's library for C (Python's module has its own), and the bytecode
-# of modules that are never imported (the image below makes the others').
+# Without what no service uses: test data, OpenVINO for GPUs, NPUs, C++ and other formats than ONNX, and the bytecode of
+# modules that are never imported (the image below makes the others').
 FROM packages AS rag-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip --python /opt/venv/bin/python install --quiet --no-compile --no-deps --require-hashes \
         -r requirements/rag.lock \
     && cd /opt/venv/lib/python3.11/site-packages \
-    && rm -rf onnx/backend/test onnxruntime/capi/libonnxruntime.so.* numpy/*/tests numpy/tests
+    && rm -rf onnx/backend/test numpy/*/tests numpy/tests openvino/include openvino/cmake openvino/libs/cache.json \
+        openvino/libs/libopenvino_*_npu_* openvino/libs/libopenvino_*_gpu_* \
+        openvino/libs/libopenvino_[gjpt]*_frontend.so.*
 
 FROM packages AS engine-packages
 RUN --mount=type=cache,target=/root/.cache/pip \

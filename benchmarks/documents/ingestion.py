@@ -35,7 +35,7 @@ from tokenizers import Tokenizer
 
 from tunesmith_rag.bert_graph import graph_of
 from tunesmith_rag.chroma import open_index
-from tunesmith_rag.embed_onnx import OnnxEmbedder
+from tunesmith_rag.embed_openvino import OpenVinoEmbedder
 from tunesmith_rag.fill import Fill, Order, Tools
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
@@ -133,7 +133,7 @@ class Peak:
 
 async def ingest(file: Path, folder: Path) -> dict[str, float]:
     """Bring `file` in as the service does, then embed its chunks alone."""
-    embedder = OnnxEmbedder(LONGEST, BATCH, 0)
+    embedder = OpenVinoEmbedder(LONGEST, BATCH, 0)
     legs = Legs(open_index("", folder), LexicalIndex(folder / "lexical"))
     await embedder.embed(MODEL, ["warm-up"], 0)
 

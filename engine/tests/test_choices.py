@@ -44,6 +44,19 @@ def test_more_choices_than_slots_are_those_of_single_requests_with_the_seeds_tha
     assert engine.busy_slots(CHAT) == 0
 
 
+def test_choices_take_ollamas_options_and_are_the_answers_of_its_own_chat_with_them(engine: Engine) -> None:
+    options = {"temperature": 1.2, "top_k": 7, "repeat_penalty": 1.3, "num_predict": 12, "seed": 3}
+    asked = {"model": CHAT, "messages": ASKED["messages"]}
+    answer = engine.http.post("/v1/chat/completions", json={**asked, "n": 3, "options": options}).json()
+    singles = []
+    for number in range(3):
+        body = {**asked, "options": {**options, "seed": 3 + number}, "stream": False}
+        singles.append(engine.http.post("/api/chat", json=body).json()["message"]["content"])
+    assert _texts(answer) == singles
+    refused = engine.http.post("/v1/chat/completions", json={**asked, "options": {"top_k": "many"}})
+    assert "top_k" in refused.json()["error"]["message"]
+
+
 def test_a_stream_names_the_choice_in_each_chunk_and_counts_all_tokens_at_its_end(engine: Engine) -> None:
     whole = _post(engine, n=5, seed=8)
     body = {**ASKED, "n": 5, "seed": 8, "stream": True, "stream_options": {"include_usage": True}}

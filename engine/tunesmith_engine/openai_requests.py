@@ -19,7 +19,9 @@ _TEXT_FIELDS = ("logprobs", "logit_bias", "stream_options")
 
 
 class OpenAIRequest(BaseModel):
-    """What chat and completions have in common. ``truncate`` is an extension; Ollama has no ``n``."""
+    """What chat and completions have in common. Ollama has no ``n``; ``truncate`` and Ollama's ``options`` are
+    extensions.
+    """
 
     model_config = ConfigDict(extra="ignore")
 
@@ -36,6 +38,7 @@ class OpenAIRequest(BaseModel):
     max_tokens: int | None = None
     logit_bias: Json | None = None
     truncate: bool = True
+    native: Options | None = Field(default=None, alias="options")
 
     @property
     def must_call(self) -> bool:
@@ -48,14 +51,16 @@ class OpenAIRequest(BaseModel):
         return bool((self.stream_options or {}).get("include_usage"))
 
     def options(self) -> Options:
-        """The request as Ollama's options. A missing temperature or top_p is 1, whatever the model's parameters say."""
-        options: Options = {"temperature": 1.0, "top_p": 1.0}
+        """The request as Ollama's options. A missing temperature or top_p is 1, whatever the model's parameters say,
+        where the request has no ``options``; these win over OpenAI's fields.
+        """
+        options: Options = {"temperature": 1.0, "top_p": 1.0} if self.native is None else {}
         options |= {name: value for name in _SAMPLING if (value := getattr(self, name)) is not None}
         if self.stop is not None:
             options["stop"] = [self.stop] if isinstance(self.stop, str) else self.stop
         if self.max_tokens is not None:
             options["num_predict"] = self.max_tokens
-        return options
+        return {**options, **(self.native or {})}
 
     def passed_on(self, fields: tuple[str, ...]) -> Options:
         """The fields that llama.cpp's server reads as they are."""

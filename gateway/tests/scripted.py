@@ -47,6 +47,11 @@ class ScriptedOllama:
     async def loaded(self, _request: web.Request) -> web.Response:
         return web.json_response({"models": [{"name": "m:latest", "context_length": 4096}]})
 
+    async def version(self, _request: web.Request) -> web.Response:
+        """Say that nothing is cut that is not to be cut, and where it is so that `n` is known, as the engine does."""
+        known = ["n", "options", "truncate"] if self.takes_n else ["truncate"]
+        return web.json_response({"version": "0.0.0", "extensions": known})
+
     async def answer(self, request: web.Request) -> web.Response:
         body = await request.json()
         self.bodies.append(body)
@@ -73,7 +78,8 @@ class ScriptedOllama:
             message = {"role": "assistant", "content": self.reply({**body, **body.get("options", {})})}
             return {"message": message, "done": True, "prompt_eval_count": 10, "eval_count": 3}
         count = body.get("n", 1) if self.takes_n else 1
-        replies = [self.reply({**body, "seed": body["seed"] + index} if count > 1 else body) for index in range(count)]
+        asked = {**body, **body.get("options", {})}
+        replies = [self.reply({**asked, "seed": asked["seed"] + index} if index else asked) for index in range(count)]
         choices = [
             {"index": index, "message": {"role": "assistant", "content": reply}, "finish_reason": "stop"}
             for index, reply in enumerate(replies)
@@ -110,7 +116,7 @@ async def scripted_ollama() -> AsyncIterator[ScriptedOllama]:
     app = web.Application()
     app.router.add_get("/api/tags", server.tags)
     app.router.add_get("/api/ps", server.loaded)
-    app.router.add_get("/api/version", version)
+    app.router.add_get("/api/version", server.version)
     for path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/api/chat"):
         app.router.add_post(path, server.answer)
     runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)

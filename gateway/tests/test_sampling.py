@@ -72,6 +72,22 @@ async def test_a_server_that_knows_n_is_asked_once_and_what_another_leaves_out_i
         assert [body.get("n") for body in server.bodies] == [None] * 5, "it is known by now"
 
 
+async def test_the_plain_routes_ask_a_server_that_knows_n_once_with_their_own_options(tmp_path: Path) -> None:
+    async with gateway_over_scripted(tmp_path) as (client, server):
+        server.takes_n = True
+        asked = {**PLAIN, **FIVE, "params": {"top_k": 7}, "session_id": "one"}
+        together = (await client.post("/generate", json=asked)).json()
+        assert [(body["n"], body["options"]) for body in server.bodies] == [(5, {"seed": 7, "top_k": 7})]
+        assert (together["response"], together["candidates"]) == ("It is red.", CANDIDATES)
+        assert together["usage"] == {"prompt_tokens": 10, "completion_tokens": 15, "total_tokens": 25}
+
+        # The server is another one all at once: what one request leaves out is asked for.
+        server.takes_n = False
+        server.bodies.clear()
+        assert (await client.post("/generate", json=asked)).json() == together
+        assert sorted(body["options"]["seed"] for body in server.bodies) == [7, 8, 9, 10, 11]
+
+
 async def test_a_stream_asks_once_for_all_choices_and_then_for_those_left_out(tmp_path: Path) -> None:
     async with gateway_over_scripted(tmp_path) as (client, server):
         body = {**ASKED, "n": 3, "stream": True, "stream_options": {"include_usage": True}}

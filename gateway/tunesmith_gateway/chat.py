@@ -193,6 +193,24 @@ class ChatService:
                     return
         raise UpstreamFailed("The model's process ended before the answer was whole. Send the request again.")
 
+    async def choices(self, turn: Turn, options: Json, count: int) -> list[Generated]:
+        """Return `count` answers of one request, which reads the prompt once; fewer, or none, where that cannot be.
+
+        With a seed, answer i is that of the seed + i. The first one's tokens are those of all.
+        """
+        if turn.refusal:
+            return []
+        route = self._backends.route(turn.model)
+        conversation = {"model": turn.model, "messages": turn.messages, "options": options, "truncate": False}
+        body = await route.choices_body(conversation, count)
+        if body is None:
+            return []
+        answer = await route.call("POST", "/v1/chat/completions", owner=turn.question.owner, body=body)
+        texts = [choice["message"].get("content") or "" for choice in answer["choices"]]
+        spent = answer.get("usage") or {}
+        prompt, completion = spent.get("prompt_tokens", 0), spent.get("completion_tokens", 0)
+        return [Generated(text, prompt, completion if index == 0 else 0) for index, text in enumerate(texts)]
+
     async def _refused(self, turn: Turn, name: str, answer: Answer) -> TunesmithError:
         if answer.status == 404:
             return await self._models.unknown(turn.question.owner, turn.model)

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from tunesmith_gateway.chat import Generated
+from tunesmith_gateway.chat import ChatService, Generated, Turn
 from tunesmith_gateway.choices import together
 from tunesmith_gateway.self_consistency import Candidate, SelfConsistency, medoid, rank
 from tunesmith_gateway.sse import DONE, event
@@ -33,10 +33,15 @@ async def whole(parts: AsyncGenerator[str | Generated]) -> Generated:
 
 
 async def consistent_text(
-    generate: Callable[[Json], AsyncGenerator[str | Generated]], options: Json, wanted: SelfConsistency
+    chat: ChatService, turn: Turn, options: Json, wanted: SelfConsistency
 ) -> tuple[Generated, list[Candidate]]:
-    """Return the winner among samples made by `generate` under `options`, and all of them with their scores."""
-    samples = await together([whole(generate(each)) for each in seeded(options, wanted.samples)])
+    """Return the winner among samples of a turn under `options`, and all of them with their scores.
+
+    One request asks for all samples; what it leaves out comes from requests of their own.
+    """
+    each = seeded(options, wanted.samples)
+    samples = await chat.choices(turn, each[0], len(each)) if len(each) > 1 else []
+    samples += await together([whole(chat.generate(turn, one)) for one in each[len(samples) :]])
     candidates = await asyncio.to_thread(rank, [sample.text for sample in samples])
     best = samples[medoid(candidates)]
     spent = sum(sample.completion_tokens for sample in samples)

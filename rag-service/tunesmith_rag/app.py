@@ -13,7 +13,7 @@ from tunesmith_rag.batches import Batches
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder
 from tunesmith_rag.embed_choice import ChosenEmbedder
-from tunesmith_rag.embed_onnx import OnnxEmbedder
+from tunesmith_rag.embed_openvino import OpenVinoEmbedder
 from tunesmith_rag.fingerprint import Fingerprints
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
@@ -24,6 +24,7 @@ from tunesmith_rag.retrieve import Defaults, Retriever
 from tunesmith_rag.rewrite import Rewriter
 from tunesmith_rag.service import VectorStores
 from tunesmith_rag.settings import RagSettings
+from tunesmith_rag.uses import Uses
 from tunesmith_rag.versions import Wording
 from tunesmith_shared import durable
 from tunesmith_shared.app import create_service
@@ -59,9 +60,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(embedder.close)
         rewriter = Rewriter(settings.ollama_host, settings.rewrite_count, settings.rewrite_seconds)
         stack.push_async_callback(rewriter.close)
-        resources = Resources(
-            settings, database, FileStore(settings.files_path), index, embedder, Fingerprints(embedder)
-        )
+        uses = Uses(database)
+        stack.push_async_callback(uses.close)
+        files = FileStore(settings.files_path)
+        resources = Resources(settings, database, files, index, embedder, Fingerprints(embedder), uses)
         reranker = _reranker(settings)
         stack.push_async_callback(reranker.close)
         wording = Wording(
@@ -73,6 +75,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.vector_stores = VectorStores(resources, retriever)
         app.state.batches = Batches(database, app.state.vector_stores)
         await stack.enter_async_context(_workflows(resources))
+        await stack.enter_async_context(_loading(embedder, settings.embedding_model))
         yield
 
 
@@ -101,6 +104,25 @@ async def _workflows(resources: Resources) -> AsyncIterator[None]:
         await anyio.to_thread.run_sync(durable.shut_down, resources.settings, "rag")
 
 
+@asynccontextmanager
+async def _loading(embedder: ChosenEmbedder, model: str) -> AsyncIterator[None]:
+    """Load the embedding model beside everything else, so that the first document or search need not wait for it."""
+
+    async def load() -> None:
+        try:
+            await embedder.prepare(model)
+        except Exception:
+            _logger.exception("the embedding model %s could not be loaded; what needs it first tries again", model)
+
+    loading = asyncio.create_task(load())
+    try:
+        yield
+    finally:
+        loading.cancel()
+        with suppress(asyncio.CancelledError):
+            await loading
+
+
 async def _inspect(index: Legs, database: Database) -> None:
     """See whether the indexes have what the database says, and mend what can be mended here.
 
@@ -119,7 +141,7 @@ def _embedder(settings: RagSettings) -> ChosenEmbedder:
     longest, batch = settings.embedding_max_tokens, settings.embedding_batch
     return ChosenEmbedder(
         settings.embedder,
-        OnnxEmbedder(longest, batch, settings.embedding_threads),
+        OpenVinoEmbedder(longest, batch, settings.embedding_threads),
         OllamaEmbedder(settings.ollama_host, longest, batch),
     )
 

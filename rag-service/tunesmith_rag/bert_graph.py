@@ -2,7 +2,7 @@
 
 BERT's encoder (Devlin et al. 2018, arXiv:1810.04805), the mean over a text's tokens, and the vector's length made 1, as
 sentence-transformers' all-MiniLM-L6-v2 is defined. Embedding, attention, the sums before layer normalisation and GELU
-are ONNX Runtime's own fused operators for BERT (domain `com.microsoft`).
+are ONNX Runtime's own fused operators for BERT (domain `com.microsoft`), which OpenVINO reads, too.
 """
 
 import json

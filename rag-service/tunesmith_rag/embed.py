@@ -1,6 +1,6 @@
 """Vectors for texts, behind one Protocol, and its implementation at the model server, through Ollama's API.
 
-The other implementation, in this process, is `embed_onnx.py`; `embed_choice.py` decides between the two.
+The other implementation, in this process, is `embed_openvino.py`; `embed_choice.py` decides between the two.
 """
 
 import asyncio

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 from tunesmith_rag.embed import Embedder, EmbeddingModel, OllamaEmbedder, Vector
-from tunesmith_rag.embed_onnx import OnnxEmbedder
+from tunesmith_rag.embed_openvino import OpenVinoEmbedder
 
 _logger = logging.getLogger(__name__)
 
-Way = Literal["auto", "onnx", "ollama"]
+Way = Literal["auto", "in_process", "ollama"]
 
 _ASK_AGAIN_SECONDS = 60.0
 
@@ -22,7 +22,7 @@ class ChosenEmbedder:
     server when it has models on a GPU, and this process otherwise.
     """
 
-    def __init__(self, way: Way, here: OnnxEmbedder, server: OllamaEmbedder) -> None:
+    def __init__(self, way: Way, here: OpenVinoEmbedder, server: OllamaEmbedder) -> None:
         self._way = way
         self._here = here
         self._server = server
@@ -35,6 +35,11 @@ class ChosenEmbedder:
     async def embed(self, name: str, texts: Sequence[str], patience: float) -> list[Vector]:
         """Return one vector a text, in order."""
         return await (await self._of(name)).embed(name, texts, patience)
+
+    async def prepare(self, name: str) -> None:
+        """Load the model `name` if it runs in this process; a model server loads its own."""
+        if await self._of(name) is self._here:
+            await self._here.prepare(name)
 
     async def close(self) -> None:
         """Close both."""

@@ -6,13 +6,12 @@ where the splitter then prefers to cut, and a bar between the cells of a table r
 """
 
 import ctypes
-from dataclasses import dataclass
+from collections.abc import Callable
 from itertools import pairwise
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import pypdfium2.raw as pdfium
-from pypdfium2 import PdfTextPage
 
 _PARAGRAPH_GAP = 1.3
 """How many usual line distances apart two lines are that do not belong to one paragraph."""
@@ -24,12 +23,25 @@ _CELL_GAP = 1.5
 _CHARACTER_WIDTH = 0.5
 """How many heights a character of running text takes at the most, on average; a row with wide gaps takes more."""
 
-_Handle = Any
-"""PDFium's own name of a text page: calls with it cost a third of those with pypdfium2's object."""
+TextPage = Any
+"""PDFium's own handle of a text page."""
 
 
-@dataclass(frozen=True)
-class _Line:
+def _unchecked(function: Any) -> Callable[..., int]:
+    """Return one of PDFium's functions as a call that does not check the types of its arguments: to check and convert
+    them takes three times as long as to look at a character. Numbers and a page's handle are passed as they are.
+    """
+    address = ctypes.cast(function, ctypes.c_void_p).value
+    assert address is not None  # noqa: S101 - it was loaded with the library
+    return ctypes.CFUNCTYPE(ctypes.c_int)(address)
+
+
+_loose_box = _unchecked(pdfium.FPDFText_GetLooseCharBox)
+_weight = _unchecked(pdfium.FPDFText_GetFontWeight)
+_character_of_text = _unchecked(pdfium.FPDFText_GetCharIndexFromTextIndex)
+
+
+class _Line(NamedTuple):
     """A line of print: its text, and of its first character the upper edge and the height in points."""
 
     text: str
@@ -38,10 +50,11 @@ class _Line:
     bold: bool
 
 
-def text_of(page: PdfTextPage) -> str:
+def text_of(page: TextPage) -> str:
     """Return the text of a page, lines ended by a line feed."""
-    text = page.get_text_range()
-    look = _Look(page.raw, page.count_chars() == len(text))
+    count = pdfium.FPDFText_CountChars(page)
+    text = _characters(page, count)
+    look = _Look(page, count == len(text))
     lines, start = [], 0
     for line in text.split("\r\n"):
         if line.strip():
@@ -60,6 +73,15 @@ def text_of(page: PdfTextPage) -> str:
     return "".join(parts)
 
 
+def _characters(page: TextPage, count: int) -> str:
+    """Return what the `count` characters of a page say; some of them may have no text."""
+    if count <= 0:
+        return ""
+    buffer = (ctypes.c_ushort * (count + 1))()
+    written = pdfium.FPDFText_GetText(page, 0, count, buffer)
+    return ctypes.string_at(buffer, 2 * max(0, written - 1)).decode("utf-16-le", "ignore")
+
+
 class _Look:
     """Looks at characters of a page. Each look is a call into PDFium, and their number is what reading a page takes
     beside PDFium's own work; so there are no more than a line needs, all into one box.
@@ -67,7 +89,7 @@ class _Look:
     `aligned` says that the page's text has every character that PDFium counts, so that their numbers are the same.
     """
 
-    def __init__(self, page: _Handle, aligned: bool) -> None:
+    def __init__(self, page: TextPage, aligned: bool) -> None:
         self._page = page
         self._aligned = aligned
         self._box = pdfium.FS_RECTF()
@@ -75,28 +97,26 @@ class _Look:
 
     def line(self, text: str, start: int) -> _Line:
         """Return the line whose first character is number `start` of the page's text."""
-        page, box = self._page, self._box
-        first, last = self._number(start), self._number(start + len(text.rstrip()) - 1)
-        pdfium.FPDFText_GetLooseCharBox(page, first, self._into)
+        page, box, into = self._page, self._box, self._into
+        first, last = start, start + len(text.rstrip()) - 1
+        if not self._aligned:
+            first, last = _character_of_text(page, first), _character_of_text(page, last)
+        _loose_box(page, first, into)
         left, top, height = box.left, box.top, box.top - box.bottom
-        pdfium.FPDFText_GetLooseCharBox(page, last, self._into)
+        _loose_box(page, last, into)
         if box.right - left > _CHARACTER_WIDTH * height * len(text):
             text = self._with_cells(text, first, _CELL_GAP * height)
-        weigh = pdfium.FPDFText_GetFontWeight
-        bold = weigh(page, first) >= _BOLD_WEIGHT and weigh(page, last) >= _BOLD_WEIGHT
+        bold = _weight(page, first) >= _BOLD_WEIGHT and _weight(page, last) >= _BOLD_WEIGHT
         return _Line(text, top, height, bold)
-
-    def _number(self, place: int) -> int:
-        return place if self._aligned else int(pdfium.FPDFText_GetCharIndexFromTextIndex(self._page, place))
 
     def _with_cells(self, text: str, first: int, gap: float) -> str:
         """Return the line that begins at character `first`, with a bar at each space wider than `gap` points."""
-        page, box, into, look = self._page, self._box, self._into, pdfium.FPDFText_GetLooseCharBox
+        page, box, into = self._page, self._box, self._into
         parts, begun, space = [], 0, text.find(" ", 1)
         while 0 < space < len(text) - 1:
-            look(page, first + space + 1, into)
+            _loose_box(page, first + space + 1, into)
             left = box.left
-            look(page, first + space - 1, into)
+            _loose_box(page, first + space - 1, into)
             if left - box.right > gap:
                 parts.append(text[begun:space])
                 begun = space + 1

@@ -6,7 +6,6 @@ the text (`pdf_text.py`), many times faster and with the same words.
 
 import re
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from pypdfium2 import PdfDocument, PdfiumError
 
 from tunesmith_rag.ocr import Tesseract, recognised
 from tunesmith_rag.pages import DocumentRefused, Page, storable
-from tunesmith_rag.pdf_text import texts_of
+from tunesmith_rag.pdf_text import helpers, texts_of
 
 # Readers accept a header within the first KiB and an end mark within the last; some tools add padding after it.
 HEADER_WINDOW = 1024
@@ -52,7 +51,8 @@ def pages_of(path: Path, wanted: Wanted) -> Iterator[Page]:
     Raises `DocumentRefused` when it is cut off, encrypted, damaged, has too many pages or is over a library's limit.
     """
     _check_whole(path)
-    with path.open("rb") as file:
+    # Helpers read while pypdf looks at the structure; when it refuses the document they end.
+    with path.open("rb") as file, helpers(path, wanted.first, wanted.processes) as readers:
         try:
             reader = PdfReader(file)
             _unlock(reader)
@@ -68,7 +68,8 @@ def pages_of(path: Path, wanted: Wanted) -> Iterator[Page]:
                 "and upload that.",
             ) from error
         numbers = range(wanted.first, total + 1)
-        with document, closing(texts_of(path, numbers, wanted.processes)) as texts:
+        with document:
+            texts = texts_of(document, numbers, readers)
             pages = (_page(reader, number, total, text) for number, text in zip(numbers, texts, strict=True))
             yield from recognised(pages, document, wanted.recogniser) if wanted.recogniser else pages
 

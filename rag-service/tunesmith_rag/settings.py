@@ -1,12 +1,17 @@
 """What the rag-service can be told: `TUNESMITH_*` in the environment, or `config.yaml`."""
 
 import shutil
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from tunesmith_rag.neighbours import Graph
 from tunesmith_shared.settings import ServiceSettings
+
+
+def _by_its_name_now(embedder: object) -> object:
+    """Take `onnx`, as settings from before OpenVINO have it, for what it meant: in this process."""
+    return "in_process" if embedder == "onnx" else embedder
 
 
 class RagSettings(ServiceSettings):
@@ -29,9 +34,9 @@ class RagSettings(ServiceSettings):
     embedding_max_tokens: int = Field(
         default=256, ge=16, description="The longest text the embedding model was trained on; a model's own limit wins."
     )
-    embedder: Literal["auto", "onnx", "ollama"] = Field(
+    embedder: Annotated[Literal["auto", "in_process", "ollama"], BeforeValidator(_by_its_name_now)] = Field(
         default="auto",
-        description="Where all-minilm runs: in this process, at the model server, or (auto) there when it has a GPU.",
+        description="Where all-minilm runs: in_process, at the model server (ollama), or auto: there if it has a GPU.",
     )
     embedding_batch: int = Field(
         default=8, ge=1, le=1024, description="Chunks that are embedded at once; a search may wait behind one batch."

@@ -9,7 +9,7 @@ from pathlib import Path
 from benchmarks.documents.quality.questions import EXAMPLES, SOURCES
 
 from tunesmith_rag.chroma import open_index
-from tunesmith_rag.embed_onnx import OnnxEmbedder
+from tunesmith_rag.embed_openvino import OpenVinoEmbedder
 from tunesmith_rag.index import Chunk
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
@@ -69,7 +69,7 @@ class Library:
     retriever: Retriever
     rewriter: RecordingRewriter
     legs: Legs
-    embedder: OnnxEmbedder
+    embedder: OpenVinoEmbedder
     chunks: dict[str, Chunk]
 
 
@@ -79,7 +79,7 @@ async def library(folder: Path, platform: Platform) -> AsyncIterator[Library]:
     settings = RagSettings(data_dir=folder)
     url = platform.services["engine"].url
     database = Database(async_database_url(platform.environment["TUNESMITH_DATABASE_URL"]))
-    embedder = OnnxEmbedder(settings.embedding_max_tokens, settings.embedding_batch, settings.embedding_threads)
+    embedder = OpenVinoEmbedder(settings.embedding_max_tokens, settings.embedding_batch, settings.embedding_threads)
     legs = Legs(open_index("", folder / "index"), LexicalIndex(folder / "index" / "lexical"))
     rewriter = RecordingRewriter(Rewriter(url, settings.rewrite_count, 60))
     wording = Wording(embedder, rewriter, patience=60, closest=settings.rewrite_min_similarity)
@@ -99,7 +99,7 @@ async def library(folder: Path, platform: Platform) -> AsyncIterator[Library]:
         legs.close()
 
 
-async def _ingest(legs: Legs, embedder: OnnxEmbedder, database: Database, name: str, path: Path) -> list[Chunk]:
+async def _ingest(legs: Legs, embedder: OpenVinoEmbedder, database: Database, name: str, path: Path) -> list[Chunk]:
     """Put one document into the store; its id is its name."""
     model = await embedder.model(STORE.embedding_model, 60)
     split = page_splitter(effective_chunking({"type": "auto"}, model.max_tokens), model.count)

@@ -72,7 +72,7 @@ Named = Annotated[NamedRequest, Depends(json_body(NamedRequest))]
 @router.head("/version")
 async def version() -> dict[str, Any]:
     """The version of Ollama's API that is spoken here, and what `/v1` knows beyond it."""
-    return {"version": OLLAMA_VERSION, "extensions": ["n", "truncate"]}
+    return {"version": OLLAMA_VERSION, "extensions": ["n", "options", "truncate"]}
 
 
 @router.get("/tags")

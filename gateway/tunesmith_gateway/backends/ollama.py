@@ -73,6 +73,11 @@ class OllamaBackend:
                 request = request._replace(content=None, body=wanted)
         return await self._upstream.send(request)
 
+    async def choices_body(self, conversation: Json, count: int) -> Json | None:
+        """Return the conversation with `n`, where the server knows Ollama's options on its `/v1` as the engine does."""
+        known = await self._kept("extensions", self._extensions)
+        return {**conversation, "n": count, "stream": False} if {"n", "options"} <= known else None
+
     async def models(self) -> list[Offer]:
         """Return what `/api/tags` lists, under the public names."""
         return await self._offers("/api/tags")
@@ -109,9 +114,13 @@ class OllamaBackend:
         return _Ways(*await asyncio.gather(self._sampling(model), self._refuses_long_prompts()))
 
     async def _refuses_long_prompts(self) -> bool:
-        """Return whether the server knows `truncate` on its `/v1`, too, as the engine says that it does."""
+        """Return whether the server knows `truncate` on its `/v1`, too."""
+        return "truncate" in await self._extensions()
+
+    async def _extensions(self) -> frozenset[str]:
+        """Return what the server's `/v1` knows beyond Ollama's, as the engine says it."""
         told = await self._upstream.call("GET", "/api/version", owner="")
-        return "truncate" in told.get("extensions", ())
+        return frozenset(told.get("extensions", ()))
 
     async def _kept(self, what: str, read: Callable[[], Awaitable[Kept]]) -> Kept:
         """Return what `read` gives, or gave a few seconds ago: every request needs it."""

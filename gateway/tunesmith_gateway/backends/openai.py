@@ -71,6 +71,10 @@ class OpenAiBackend:
             f"The {self.row.title} speaks OpenAI's API and has no {request.path}. Use a model of an Ollama backend."
         )
 
+    async def choices_body(self, _conversation: Json, _count: int) -> Json | None:
+        """Return None: such servers count the seeds of several choices in ways of their own, or refuse many."""
+        return None
+
     async def models(self) -> list[Offer]:
         """Return what `/v1/models` lists, a renamed model under its public name."""
         listed: list[Json] = (await self._upstream.call("GET", "/v1/models", owner=""))["data"]

@@ -63,6 +63,12 @@ class Backend(Protocol):
         option of which it knows no equivalent.
         """
 
+    async def choices_body(self, conversation: Json, count: int) -> Json | None:
+        """Return the body with which `/v1/chat/completions` gives `count` answers to a body of `/api/chat` at once.
+
+        None where the backend gives one answer a request, or none under these options. Raises as `send` does.
+        """
+
     async def models(self) -> list[Offer]:
         """Return the models that can be asked for here."""
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tunesmith_gateway.answers import Answer
 from tunesmith_gateway.backends.health import failovers, mark
-from tunesmith_gateway.backends.protocol import Backend
+from tunesmith_gateway.backends.protocol import Backend, Json
 from tunesmith_gateway.upstream import Outgoing, Target
 from tunesmith_shared.errors import NotFound, TunesmithError, Unavailable, UpstreamFailed
 
@@ -41,6 +41,11 @@ class Route(Target):
         """Remember that an answer had fewer choices than were asked for."""
         for backend in self._backends:
             backend.condition.ignores_n = True
+
+    async def choices_body(self, conversation: Json, count: int) -> Json | None:
+        """Return the body that asks each of these backends for `count` answers at once; None when there is none."""
+        bodies = [await backend.choices_body(conversation, count) for backend in self._backends]
+        return bodies[0] if bodies and all(body == bodies[0] for body in bodies) else None
 
     async def context(self) -> int | None:
         """Return the tokens of context with which the model runs; None when no backend tells."""

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import asdict, replace
-from functools import partial
 from typing import Annotated, Any
 
 import orjson
@@ -141,9 +140,7 @@ def _positive(value: Any) -> int | None:
 async def _whole(services: Services, turn: Turn, wanted: GenerateRequest) -> dict[str, Any]:
     if wanted.self_consistency is None:
         return await _finished(services, turn, await whole(services.chat.generate(turn, wanted.options())))
-    best, candidates = await consistent_text(
-        partial(services.chat.generate, turn), wanted.options(), wanted.self_consistency
-    )
+    best, candidates = await consistent_text(services.chat, turn, wanted.options(), wanted.self_consistency)
     # The counted tokens are all samples'; how long the winner is, is not known.
     await services.chat.remember(turn, replace(best, completion_tokens=0))
     return {**_answer(turn, best), "candidates": shown(candidates)}
