@@ -12,6 +12,7 @@ from tunesmith_rag.fingerprint import Fingerprints
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.parse import ParseLimits
 from tunesmith_rag.settings import RagSettings
+from tunesmith_rag.uses import Uses
 from tunesmith_rag.workfiles import WorkFolder
 from tunesmith_shared.database import Database
 from tunesmith_shared.files import FileStore
@@ -45,6 +46,7 @@ class Resources:
     index: Legs
     embedder: Embedder
     fingerprints: Fingerprints
+    uses: Uses
     endings: Endings = field(default_factory=Endings)
 
     def work_folder(self, document_id: str) -> WorkFolder:
