@@ -13,7 +13,6 @@ from benchmarks.serving.targets import Target
 
 from tunesmith_engine.options import DEFAULTS
 
-MODEL = "smollm2:135m"
 _PATH = "/v1/chat/completions"
 _TOPICS = ("a lighthouse", "two rivers", "an old train", "the north wind", "a bakery", "a lost map", "snow", "a violin")
 # What the engine asks llama.cpp for, whatever an OpenAI client says: said to every server, so that all do the same work
@@ -77,13 +76,14 @@ def open_session() -> aiohttp.ClientSession:
 
 
 def request(prompt: str, tokens: int) -> dict[str, Any]:
-    """The body of a request for the likeliest answer."""
+    """The body of a request for the likeliest answer of whatever model the server has."""
     messages = [{"role": "user", "content": prompt}]
-    return {"model": MODEL, "messages": messages, "max_tokens": tokens, "temperature": 0, **_SAMPLING}
+    return {"messages": messages, "max_tokens": tokens, "temperature": 0, **_SAMPLING}
 
 
 async def whole(session: aiohttp.ClientSession, target: Target, body: dict[str, Any]) -> dict[str, Any]:
     """One answer that is not streamed."""
+    body = {**body, "model": target.model}
     async with session.post(target.url + _PATH, json=body, headers=target.headers) as response:
         response.raise_for_status()
         answer: dict[str, Any] = await response.json()
@@ -91,7 +91,7 @@ async def whole(session: aiohttp.ClientSession, target: Target, body: dict[str, 
 
 
 async def _ask(session: aiohttp.ClientSession, target: Target, prompt: str, tokens: int) -> Answered:
-    body = {**request(prompt, tokens), "stream": True}
+    body = {**request(prompt, tokens), "model": target.model, "stream": True}
     began, first, pieces = time.perf_counter(), 0.0, 0
     async with session.post(target.url + _PATH, json=body, headers=target.headers) as response:
         response.raise_for_status()

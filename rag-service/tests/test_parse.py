@@ -78,6 +78,16 @@ def test_when_one_of_several_processes_ends_the_others_work_is_done_by_one(
     assert psutil.Process().children() == before
 
 
+def test_the_processes_end_with_a_document_that_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "long.pdf"
+    file.write_bytes(testing.pdf(*(f"This is page {number}." for number in range(1, 21))))
+    monkeypatch.setattr(pdf_text, "_PAGES_EACH", 4)
+    before = psutil.Process().children()
+    with pytest.raises(DocumentRefused, match="the limit is 10"):
+        list(pages_of(file, Wanted(max_pages=10, processes=2)))
+    assert psutil.Process().children() == before
+
+
 async def test_a_pdf_that_is_encrypted_for_its_permissions_only_is_read(tmp_path: Path) -> None:
     pages = await read(tmp_path, testing.encrypted(GOOD, user_password=""))
     assert "cats" in pages[0].text

@@ -12,6 +12,7 @@ from tunesmith_rag import testing
 from tunesmith_rag.expiry import DAY_SECONDS
 from tunesmith_rag.testing import Rag, rag_at
 from tunesmith_shared.auth import OWNER_HEADER
+from tunesmith_shared.clock import now
 from tunesmith_shared.database import Database
 from tunesmith_shared.settings import async_database_url
 from tunesmith_shared.tables import VectorStore
@@ -83,6 +84,11 @@ def test_a_store_that_was_not_used_expires_and_leaves_nothing(rag: Rag, sdk: ope
         sdk.vector_stores.files.create(store, file_id=file_id)
     wait_until(lambda: not sdk.vector_stores.files.list(store).data, 60, "the files are removed")
     assert sdk.vector_stores.search(kept, query="ferry").data
+
+    def used_just_now() -> bool:
+        return (sdk.vector_stores.retrieve(kept).last_active_at or 0) > now() - DAY_SECONDS
+
+    wait_until(used_just_now, 30, "the search is noted as a use")
     sdk.vector_stores.update(store, expires_after={"anchor": "last_active_at", "days": 3})
     assert sdk.vector_stores.search(store, query="ferry").data == []
     added(rag, sdk, store, FERRY, "ferry.pdf")

@@ -25,6 +25,7 @@ from tunesmith_rag.retrieve import Defaults, Retriever
 from tunesmith_rag.rewrite import Rewriter
 from tunesmith_rag.service import VectorStores
 from tunesmith_rag.settings import RagSettings
+from tunesmith_rag.uses import Uses
 from tunesmith_rag.versions import Wording
 from tunesmith_shared import durable
 from tunesmith_shared.app import create_service
@@ -62,9 +63,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(rewriter.close)
         parsers = Parsers(settings.parse_limits)
         stack.push_async_callback(parsers.close)
-        resources = Resources(
-            settings, database, FileStore(settings.files_path), index, embedder, parsers, Fingerprints(embedder)
-        )
+        uses = Uses(database)
+        stack.push_async_callback(uses.close)
+        files = FileStore(settings.files_path)
+        resources = Resources(settings, database, files, index, embedder, parsers, Fingerprints(embedder), uses)
         reranker = _reranker(settings)
         stack.push_async_callback(reranker.close)
         wording = Wording(

@@ -12,12 +12,13 @@ import json
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tunesmith_rag.bm25 import WordHit, ranked
 from tunesmith_rag.index import Chunk, Filter
+from tunesmith_rag.readers import BUSY_SECONDS, Readers
 from tunesmith_rag.terms import TOKENIZER, SharedTerms, shared_terms
 from tunesmith_shared.errors import Unavailable
 
@@ -42,7 +43,6 @@ END;
 _AT = "SELECT page, text FROM chunks WHERE document = ? AND position = ?"
 _SUFFIX = ".sqlite3"
 _THREADS = 4
-_BUSY_SECONDS = 30.0
 
 
 class LexicalIndex:
@@ -52,6 +52,7 @@ class LexicalIndex:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="lexical")
+        self._readers = Readers()
 
     async def add(self, store_id: str, chunks: Sequence[Chunk], facts: Mapping[str, Any]) -> None:
         """Write chunks of one document with its `facts`; over those that are there already."""
@@ -80,9 +81,9 @@ class LexicalIndex:
         """
 
         def read() -> list[list[WordHit]]:
-            if not self._path(store_id).exists():
-                return [[] for _ in texts]
-            with self._open(store_id) as connection:
+            with self._reading(store_id) as connection:
+                if connection is None:
+                    return [[] for _ in texts]
                 return [ranked(connection, text, count, where) for text in texts]
 
         return await self._run(read)
@@ -91,9 +92,9 @@ class LexicalIndex:
         """Return those chunks that there are of those at `places`: documents and indexes."""
 
         def read() -> dict[tuple[str, int], Chunk]:
-            if not places or not self._path(store_id).exists():
-                return {}
-            with self._open(store_id) as connection:
+            with self._reading(store_id) as connection:
+                if connection is None:
+                    return {}
                 found = ((place, connection.execute(_AT, place).fetchone()) for place in places)
                 return {place: Chunk(*place, *row) for place, row in found if row is not None}
 
@@ -103,9 +104,9 @@ class LexicalIndex:
         """Return the texts of a document's chunks in their order."""
 
         def read() -> list[str]:
-            if not self._path(store_id).exists():
-                return []
-            with self._open(store_id) as connection:
+            with self._reading(store_id) as connection:
+                if connection is None:
+                    return []
                 query = "SELECT text FROM chunks WHERE document = ? ORDER BY position"
                 return [text for (text,) in connection.execute(query, (document_id,))]
 
@@ -115,11 +116,10 @@ class LexicalIndex:
         """Say which terms of `questions`, weighed by their rarity in a store, stand in which of `texts`."""
 
         def read() -> SharedTerms:
-            # Opening a file that is not there would make it, and a store without a file has no words.
-            if not self._path(store_id).exists():
-                nothing = len(questions)
-                return SharedTerms([{}] * nothing, [0.0] * nothing, [False] * nothing, [set() for _ in texts])
-            with self._open(store_id) as connection:
+            with self._reading(store_id) as connection:
+                if connection is None:
+                    nothing = len(questions)
+                    return SharedTerms([{}] * nothing, [0.0] * nothing, [False] * nothing, [set() for _ in texts])
                 return shared_terms(connection, questions, texts)
 
         return await self._run(read)
@@ -157,6 +157,7 @@ class LexicalIndex:
         def remove() -> None:
             for path in self._folder.glob(f"{store_id}{_SUFFIX}*"):
                 path.unlink(missing_ok=True)
+            self._readers.forget(self._path(store_id))
 
         await self._run(remove)
 
@@ -164,11 +165,9 @@ class LexicalIndex:
         """Return how many chunks of a store there are; -1 when its file cannot be read."""
 
         def count() -> int:
-            if not self._path(store_id).exists():
-                return 0
             try:
-                with self._open(store_id) as connection:
-                    return int(connection.execute("SELECT count(*) FROM chunks").fetchone()[0])
+                with self._reading(store_id) as connection:
+                    return int(connection.execute("SELECT count(*) FROM chunks").fetchone()[0]) if connection else 0
             except sqlite3.DatabaseError:
                 return -1
 
@@ -179,15 +178,19 @@ class LexicalIndex:
         return await self._run(lambda: {path.name.split(".")[0] for path in self._folder.glob(f"*{_SUFFIX}*")})
 
     def close(self) -> None:
-        """Wait for calls under way."""
+        """Wait for calls under way, and close the files."""
         self._threads.shutdown(wait=True)
+        self._readers.close()
 
     def _path(self, store_id: str) -> Path:
         return self._folder / f"{store_id}{_SUFFIX}"
 
+    def _reading(self, store_id: str) -> AbstractContextManager[sqlite3.Connection | None]:
+        return self._readers.reading(self._path(store_id))
+
     @contextmanager
     def _open(self, store_id: str) -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(self._path(store_id), timeout=_BUSY_SECONDS, isolation_level=None)
+        connection = sqlite3.connect(self._path(store_id), timeout=BUSY_SECONDS, isolation_level=None)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")

@@ -61,9 +61,10 @@ class Stores:
         query = _sliced(select(VectorStore).where(VectorStore.owner == owner, _SEEN), VectorStore, part)
         return (await self._session.scalars(query)).all()
 
-    async def touch(self, store_id: str) -> None:
-        """Note that the store was used just now."""
-        await self._session.execute(update(VectorStore).where(VectorStore.id == store_id).values(last_active_at=now()))
+    async def used(self, store_id: str, time: int) -> None:
+        """Note that the store was used at `time`, unless a later use is noted already."""
+        earlier = update(VectorStore).where(VectorStore.id == store_id, VectorStore.last_active_at < time)
+        await self._session.execute(earlier.values(last_active_at=time))
 
     async def expired(self) -> Sequence[VectorStore]:
         """Return the stores that have expired and still have documents, whoever owns them."""

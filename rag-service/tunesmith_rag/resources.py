@@ -12,6 +12,7 @@ from tunesmith_rag.fingerprint import Fingerprints
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.parsers import Parsers
 from tunesmith_rag.settings import RagSettings
+from tunesmith_rag.uses import Uses
 from tunesmith_rag.workfiles import WorkFolder
 from tunesmith_shared.database import Database
 from tunesmith_shared.files import FileStore
@@ -46,6 +47,7 @@ class Resources:
     embedder: Embedder
     parsers: Parsers
     fingerprints: Fingerprints
+    uses: Uses
     endings: Endings = field(default_factory=Endings)
 
     def work_folder(self, document_id: str) -> WorkFolder:

@@ -174,7 +174,7 @@ class VectorStores:
         )
         try:
             async with self._database.session() as session:
-                await Stores(session).touch(store.id)
+                await Stores(session).used(store.id, now())
                 session.add(document)
         except IntegrityError:  # the same bytes were attached at the same time
             return await self.document(owner, store.id, file.id)
@@ -244,8 +244,7 @@ class VectorStores:
         while True:
             store = await self._store(owner, store_id)
             check_usable(store)
-            async with self._database.session() as session:
-                await Stores(session).touch(store.id)
+            self._resources.uses.note(store)
             await self._resources.fingerprints.check(store, self._resources.settings.query_wait_seconds)
             results = await self._retriever.search(store, question)
             if (await self._store(owner, store_id)).index == store.index:

@@ -106,7 +106,7 @@ class Shadows:
         From here on the shadow has the former index, for that to be removed.
         """
         # First, so that no document can be added meanwhile: this is a write, and `attach` begins with it too.
-        await Stores(self._session).touch(str(shadow.reindexes))
+        await Stores(self._session).used(str(shadow.reindexes), now())
         store = await self._session.get(VectorStore, shadow.reindexes, populate_existing=True)
         current = await self._session.get(VectorStore, shadow.id, populate_existing=True)
         if store is None or current is None or store.index == current.id:

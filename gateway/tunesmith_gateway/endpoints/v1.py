@@ -17,6 +17,7 @@ from tunesmith_shared.errors import BadRequest, NotFound, TunesmithError
 Json = dict[str, Any]
 
 _MOST_CHOICES = 16
+_MOST_PROMPTS = 128
 
 
 async def read_json(request: Request) -> Json:
@@ -39,10 +40,10 @@ def model_of(body: Json) -> str:
 
 
 async def generate(request: Request, services: Services, caller: Caller, path: str, body: Json) -> Relay | Choices:
-    """Pass a generation on; `n` choices are as many generations where the backend does not take `n`."""
+    """Pass a generation on; several choices are as many generations where the backend does not offer them."""
     await services.models.allow(caller.owner, model_of(body))
     count = number_of_choices(body)
-    if count > 1 and not (route := services.backends.route(model_of(body))).several_choices:
+    if (count > 1 or _has_list(body)) and not (route := services.backends.route(model_of(body))).several_choices:
         return Choices(route, caller.owner, path, body, count)
     if metered() and body.get("stream") and not asks_for_usage(body):
         return relay(services, caller, path, asking_for_usage(body), None, SSE_HIDING_USAGE)
@@ -74,6 +75,18 @@ def relay(
         on_error=explain,
         generation=generation,
     )
+
+
+def _has_list(body: Json) -> bool:
+    """Return whether a completion has a list of prompts, which Ollama does not take. Raises `BadRequest` for many."""
+    prompts = body.get("prompt")
+    if not isinstance(prompts, list) or not prompts or isinstance(prompts[0], int):
+        return False
+    if len(prompts) > _MOST_PROMPTS:
+        raise BadRequest(
+            f"A request may have {_MOST_PROMPTS} prompts and has {len(prompts)}: split it.", param="prompt"
+        )
+    return True
 
 
 def number_of_choices(body: Json) -> int:
