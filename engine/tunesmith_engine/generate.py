@@ -5,7 +5,8 @@ from collections.abc import AsyncGenerator, AsyncIterator
 
 from tunesmith_engine.answers import Answer
 from tunesmith_engine.completions import CHAT_PATH, TEXT_PATH, Piece, stream_pieces
-from tunesmith_engine.inference import Inference, Job, require_completion, require_insert, require_name, require_tools
+from tunesmith_engine.inference import Inference, Job, require_completion, require_name, require_tools, with_insertion
+from tunesmith_engine.insert import inserting
 from tunesmith_engine.messages import openai_messages, raw_format, response_format, with_model_messages
 from tunesmith_engine.options import Options, llama_sampling
 from tunesmith_engine.process import ContextExceeded, ModelProcess
@@ -29,6 +30,8 @@ async def answer_lines(inference: Inference, request: GenerateRequest | ChatRequ
         await inference.unload(job)
         yield answer.bare("unload")
         return
+    if isinstance(request, GenerateRequest) and request.suffix and not request.raw:
+        job = with_insertion(job, request.prompt, request.suffix)
     path, body = request_body(job, request)
     async with inference.run(job) as loaded:
         answer.loaded()
@@ -48,7 +51,9 @@ async def _answered(
     answer: Answer, process: ModelProcess, path: str, body: Options, job: Job, request: GenerateRequest | ChatRequest
 ) -> AsyncGenerator[Json, None]:
     """The lines of a generation. The last of one that is not raw has the conversation in tokens, to go on with."""
-    if isinstance(request, GenerateRequest) and request.context:
+    if job.insertion is not None:
+        body = await inserting(process, job.insertion, body, job.num_ctx, truncate=request.shortens)
+    elif isinstance(request, GenerateRequest) and request.context:
         path, body = TEXT_PATH, await _continued(process, body, request)
     said: list[str] = []
     async with contextlib.aclosing(_lines(answer, fitted_pieces(process, path, body, job, request.shortens))) as lines:
@@ -126,9 +131,7 @@ def request_body(job: Job, request: GenerateRequest | ChatRequest) -> tuple[str,
     if request.logprobs:
         sampling["n_probs"] = max(1, request.top_logprobs)
     if isinstance(request, GenerateRequest):
-        if request.suffix:
-            require_insert(job)
-        if request.raw or job.model.chat_template is None:
+        if request.raw or job.insertion is not None or job.model.chat_template is None:
             system = "" if request.raw else (request.system or job.model.system)
             prompt = f"{system}\n\n{request.prompt}" if system else request.prompt
             return TEXT_PATH, {"prompt": prompt, **sampling, **raw_format(request.format)}

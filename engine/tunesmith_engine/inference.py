@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from tunesmith_engine.adapters import adapted
 from tunesmith_engine.durations import parse_duration
+from tunesmith_engine.insert import Insertion
 from tunesmith_engine.memory import estimate_bytes
 from tunesmith_engine.models import Catalog, Model
 from tunesmith_engine.options import LoadOptions, Options, load_options, merge_options
@@ -20,12 +21,16 @@ _EMBEDDING_SLOTS = 8
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A request whose model and options are known. ``options`` are complete: defaults, model's, request's."""
+    """A request whose model and options are known. ``options`` are complete: defaults, model's, request's.
+
+    With an ``insertion`` the prompt is made of that when the model is loaded.
+    """
 
     requested: str
     model: Model
     options: Options
     demand: Demand
+    insertion: Insertion | None = None
 
     @property
     def num_ctx(self) -> int:
@@ -130,9 +135,12 @@ def require_tools(job: Job) -> None:
         raise BadRequest(f"{_whole_name(job)} does not support tools", param="tools")
 
 
-def require_insert(job: Job) -> None:
-    """Refuse a suffix: it needs a Go template with a place for it, which is not rendered here. Raises BadRequest."""
-    raise BadRequest(f"{_whole_name(job)} does not support insert", param="suffix")
+def with_insertion(job: Job, before: str, after: str) -> Job:
+    """The job, to insert a text. Raises BadRequest for a model that was not trained for it."""
+    marks = job.model.insert_marks
+    if marks is None:
+        raise BadRequest(f"{_whole_name(job)} does not support insert", param="suffix")
+    return replace(job, insertion=Insertion(marks, before, after))
 
 
 def _whole_name(job: Job) -> str:

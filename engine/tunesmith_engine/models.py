@@ -10,6 +10,7 @@ from pathlib import Path
 import orjson
 from pydantic import ValidationError
 
+from tunesmith_engine.insert import Marks, insert_marks
 from tunesmith_shared.errors import BadRequest, NotFound
 from tunesmith_shared.store import (
     GgufHeader,
@@ -44,6 +45,7 @@ class Model:
     licenses: tuple[str, ...]
     parameters: Json
     messages: tuple[Json, ...]
+    insert_marks: Marks | None
 
     @property
     def chat_template(self) -> str | None:
@@ -62,7 +64,8 @@ class Model:
             return ["embedding"]
         template = self.chat_template or ""
         thinks = "<think>" in template or "reasoning_content" in template
-        return ["completion", *(["tools"] if "tools" in template else []), *(["thinking"] if thinks else [])]
+        able = {"tools": "tools" in template, "insert": self.insert_marks is not None, "thinking": thinks}
+        return ["completion", *(name for name, has in able.items() if has)]
 
     @property
     def parent(self) -> str:
@@ -181,6 +184,7 @@ class Catalog:
             licenses=tuple(texts["license"]),
             parameters=orjson.loads(texts["params"][-1]) if texts["params"] else {},
             messages=tuple(orjson.loads(texts["messages"][-1])) if texts["messages"] else (),
+            insert_marks=insert_marks(header.metadata),
         )
 
 

@@ -16,6 +16,7 @@ from tunesmith_engine.completions import CHAT_PATH, TEXT_PATH, generation
 from tunesmith_engine.forced_calls import in_chunks, with_calls
 from tunesmith_engine.generate import fit
 from tunesmith_engine.inference import Inference, Job
+from tunesmith_engine.insert import inserting
 from tunesmith_engine.openai_requests import OpenAIRequest
 from tunesmith_engine.openai_whole import Json, assemble, summed_usage
 from tunesmith_engine.options import Options
@@ -67,6 +68,7 @@ async def _events(inference: Inference, job: Job, body: Options, request: OpenAI
     path = _path(body)
     async with inference.run(job) as loaded, contextlib.AsyncExitStack() as stack:
         stack.enter_context(contextlib.closing(await loaded.slots.take()))
+        body = await _filled(loaded.process, body, job, request)
         response = await _open(stack, loaded.process, path, body, job, truncate=request.truncate)
         async for part in served_events(response.content.iter_any(), job.requested):
             yield part
@@ -105,11 +107,18 @@ async def _several(inference: Inference, job: Job, body: Options, request: OpenA
     path = _path(body)
     shared: Json = {"model": job.requested}
     async with inference.run(job) as loaded:
+        body = await _filled(loaded.process, body, job, request)
         body = await _bounded(loaded.process, path, body, job, truncate=request.truncate)
         async with contextlib.aclosing(choice_chunks(loaded.process, loaded.slots, path, body, request.n)) as chunks:
             async for chunk in chunks:
                 shared.setdefault("id", chunk["id"])
                 yield {**chunk, **shared}
+
+
+async def _filled(process: ModelProcess, body: Options, job: Job, request: OpenAIRequest) -> Options:
+    if job.insertion is None:
+        return body
+    return await inserting(process, job.insertion, body, job.num_ctx, truncate=request.truncate)
 
 
 async def _bounded(process: ModelProcess, path: str, body: Options, job: Job, *, truncate: bool) -> Options:

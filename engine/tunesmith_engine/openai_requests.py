@@ -3,7 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith_engine.forced_calls import binding, chosen_tools
-from tunesmith_engine.inference import Inference, Job, require_completion, require_insert, require_name, require_tools
+from tunesmith_engine.inference import Inference, Job, require_completion, require_name, require_tools, with_insertion
 from tunesmith_engine.messages import with_model_messages
 from tunesmith_engine.options import Options, llama_sampling
 from tunesmith_shared.errors import BadRequest
@@ -115,8 +115,6 @@ async def prepare_text(inference: Inference, request: OpenAITextRequest) -> tupl
     """The job and llama.cpp's body. Raises NotFound, BadRequest."""
     job = await inference.prepare(request.model, request.options(), None)
     require_completion(job, "generate")
-    if request.suffix:
-        require_insert(job)
     prompt = request.prompt
     if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int):
         if len(prompt) > 1:
@@ -124,5 +122,9 @@ async def prepare_text(inference: Inference, request: OpenAITextRequest) -> tupl
                 "one prompt a request is supported; send the others in requests of their own", param="prompt"
             )
         prompt = prompt[0]
+    if request.suffix:
+        if not isinstance(prompt, str):
+            raise BadRequest("with a suffix the prompt must be a text", param="prompt")
+        job = with_insertion(job, prompt, request.suffix)
     body: Options = {"prompt": prompt, **llama_sampling(job.options, job.num_ctx)}
     return job, {**body, **request.passed_on(_TEXT_FIELDS)}

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 _SENTENCE = re.compile(r"(?<=[.!?:])\s+(?=[\"'(\[]?\w)|\n{2,}")
+_TOLD = re.compile(r"[.!?]$| \| ")
+"""What a sentence or a table row has, and a heading has not."""
 _COMMON = re.compile(
     "a|an|and|are|as|at|be|by|can|do|does|for|from|has|have|how|i|if|in|is|it|its|no|not|of|on|or|than|that|the|then|"
     "they|this|to|was|we|were|what|when|where|which|who|will|with|you|your"
@@ -82,9 +84,11 @@ def cite(question: str, answer: str, chunks: Sequence[Chunk]) -> list[Citation]:
 
 
 def telling_sentence(question: str, text: str) -> str:
-    """Return the sentence of a chunk that shares most with a question, word for word."""
+    """Return the sentence of a chunk that shares most with a question, word for word; of equals one that is more than a
+    heading.
+    """
     words = _weights(question)
-    return max(_sentences(text), key=lambda sentence: _share(words, sentence))
+    return max(_sentences(text), key=lambda sentence: (_share(words, sentence), bool(_TOLD.search(sentence))))
 
 
 def _least_share(index: int) -> float:

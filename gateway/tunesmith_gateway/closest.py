@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from tunesmith_gateway.citations import Chunk, telling_sentence
 
 _MOST, _LONGEST = 3, 160
+LEAST_SIMILARITY = 0.25
+"""How similar a passage must be to the question to be named: what is further away has nothing to do with it. It names
+nothing for questions about something else on the tuning half of the question set, where all-minilm made the vectors
+(`benchmarks/documents/quality/README.md`).
+"""
 
 
 @dataclass(frozen=True)
@@ -20,9 +25,9 @@ class Passage:
 
 
 def closest_passages(question: str, chunks: Sequence[Chunk]) -> list[Passage]:
-    """Return the first pages of `chunks`, which are the best first; a page is named once."""
+    """Return the first pages of `chunks`, which are the best first, that are near enough; a page is named once."""
     passages: dict[tuple[str, int], Passage] = {}
-    for chunk in chunks:
+    for chunk in (chunk for chunk in chunks if chunk.score >= LEAST_SIMILARITY):
         place = chunk.file_id, chunk.page
         if place not in passages and len(passages) < _MOST:
             quote = _cut(telling_sentence(question, chunk.text))

@@ -103,6 +103,7 @@ async def test_a_removed_document_leaves_no_word_on_the_disk_and_the_others_in_p
         STORE, chunks("secret", *(f"xylophone {n} kakapo" for n in range(300))), {"filename": "zebra.pdf"}
     )
     await lexical.add(STORE, chunks("kept", "a pump"), {})
+    assert len(await texts(lexical, "xylophone pump")) == 10  # and the file stays open
     await lexical.remove_document(STORE, "secret")
     content = b"".join(path.read_bytes() for path in (tmp_path / "lexical").iterdir())
     assert not any(word in content for word in (b"xylophon", b"kakapo", b"zebra"))

@@ -91,6 +91,7 @@ def _file_at(path: Path) -> tuple[int, int] | None:
 def _opened(path: Path, file: tuple[int, int]) -> _Reader:
     # Any thread may use it next, though never two at once.
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA temp_store = MEMORY")
     return _Reader(path, file, connection)
 
 

@@ -21,10 +21,12 @@ were what when where which who whom whose why will with would you your
 """
 FUNCTION_WORDS = frozenset(_WORDS.split())
 """English words that say how a question is put, not what it is about."""
-_SCRATCH = f"""
-CREATE VIRTUAL TABLE texts USING fts5 (text, tokenize = '{TOKENIZER}');
-CREATE VIRTUAL TABLE terms USING fts5vocab (texts, instance);
-"""
+_OPTIONS = f"tokenize = '{TOKENIZER}', content = '', detail = none, columnsize = 0"
+_SCRATCH = (
+    f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.texts USING fts5 (text, {_OPTIONS})",
+    "CREATE VIRTUAL TABLE IF NOT EXISTS temp.terms USING fts5vocab (temp, texts, instance)",
+)
+"""Tables in which texts are taken apart. A connection keeps its own: to make them takes longer than to use them."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ class SharedTerms:
 def shared_terms(store: sqlite3.Connection, questions: Sequence[str], texts: Sequence[str]) -> SharedTerms:
     """Compare `questions` with `texts`, rarity as in the full-text index that `store` is connected to."""
     # Left out as words, not as terms: "herrings" and "her" have the same stem.
-    found = terms_of([*(" ".join(telling_words(question)) for question in questions), *texts])
+    found = terms_of(store, [*(" ".join(telling_words(question)) for question in questions), *texts])
     _open_vocabulary(store)
     (size,) = store.execute("SELECT coalesce(max(number), 0) FROM chunks").fetchone()
     weights, known, identified = [], [], []
@@ -62,7 +64,7 @@ def shared_terms(store: sqlite3.Connection, questions: Sequence[str], texts: Seq
 def frequencies(store: sqlite3.Connection, words: Sequence[str]) -> dict[str, int]:
     """Return in how many texts of the full-text index each word stands, at the most."""
     _open_vocabulary(store)
-    found = zip(words, terms_of(words), strict=True)
+    found = zip(words, terms_of(store, words), strict=True)
     return {word: min((_frequency(store, term) for term in terms), default=0) for word, terms in found}
 
 
@@ -76,17 +78,18 @@ def words_of(text: str) -> list[str]:
     return list(dict.fromkeys(re.findall(r"[^\W_]+", text.casefold())))
 
 
-def terms_of(texts: Sequence[str]) -> list[set[str]]:
-    """Return the terms of each text."""
+def terms_of(connection: sqlite3.Connection, texts: Sequence[str]) -> list[set[str]]:
+    """Return the terms of each text. `connection` is to any database, in autocommit mode; nothing is written there."""
     found: list[set[str]] = [set() for _ in texts]
-    scratch = sqlite3.connect(":memory:")
+    for statement in _SCRATCH:
+        connection.execute(statement)
+    connection.execute("BEGIN")
     try:
-        scratch.executescript(_SCRATCH)
-        scratch.executemany("INSERT INTO texts (rowid, text) VALUES (?, ?)", enumerate(texts))
-        for term, row in scratch.execute("SELECT term, doc FROM terms"):
+        connection.executemany("INSERT INTO temp.texts (rowid, text) VALUES (?, ?)", enumerate(texts))
+        for term, row in connection.execute("SELECT term, doc FROM temp.terms"):
             found[row].add(term)
     finally:
-        scratch.close()
+        connection.execute("ROLLBACK")
     return found
 
 
