@@ -67,14 +67,12 @@ class InThisProcess(Embeddings):
 
 
 def embeddings(way: str, server: str) -> Embeddings:
-    """Return what embeds: one of `WAYS` in this process, or the model server at the URL `server`; warmed up."""
+    """Return what embeds: one of `WAYS` in this process, or the model server at the URL `server`."""
     warnings.simplefilter("ignore")
     # Imported here, so that its memory counts for this way alone.
     from langchain_ollama import OllamaEmbeddings  # noqa: PLC0415
 
-    found: Embeddings = OllamaEmbeddings(model=MODEL, base_url=server) if server else InThisProcess(way)
-    found.embed_query("warm-up")
-    return found
+    return OllamaEmbeddings(model=MODEL, base_url=server) if server else InThisProcess(way)
 
 
 def bring_in(file: Path, folder: Path, model: Embeddings) -> int:

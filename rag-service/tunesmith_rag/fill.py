@@ -30,6 +30,8 @@ _PAGES_AHEAD = 32
 _WINDOWS_AHEAD = 1
 _BATCHES = 16
 """Batches of the embedding model in one window: sorted by length, and written to the index, together."""
+_FIRST_BATCHES = 4
+"""... in the first; each of the next has twice as many. So embedding begins early, and so does writing."""
 _PROGRESS_PAGES = 20
 
 
@@ -119,13 +121,14 @@ class Fill:
 
     async def _windows(self) -> AsyncGenerator[list[Chunk]]:
         window: list[Chunk] = []
+        size, largest = self._tools.batch * _FIRST_BATCHES, self._tools.batch * _BATCHES
         async with aclosing(self._chunks()) as chunks:
             async for chunk in chunks:
                 if chunk.index >= self._order.written:
                     window.append(chunk)
-                if len(window) == self._tools.batch * _BATCHES:
+                if len(window) == size:
                     yield window
-                    window = []
+                    window, size = [], min(2 * size, largest)
         if window:
             yield window
 
