@@ -1,11 +1,11 @@
-"""How fast documents come in: `python benchmarks/documents/ingestion.py [--pages 10 100 1000]`.
+"""How fast documents come in: `python -m benchmarks.documents.ingestion [--pages 10 100 1000]`.
 
 Prints (1) the text layer alone, PDFium as used here against pypdf, by kind of PDF, with the word F1; (2) whole
 ingestions of generated PDFs: pages/s, the share of that time which embedding the same chunks alone takes (of long
-documents a sample of them, scaled), and peak memory; (3) the plain LangChain recipe (PyPDFLoader,
-RecursiveCharacterTextSplitter, Chroma) on the same files, up to `--recipe` pages, with the same embedding model behind
-it, all-minilm in ONNX Runtime on the same processors, and up to `--server-recipe` pages at the platform's model
-server, as the recipe has it with Ollama. Each ingestion is a process of its own.
+documents a sample of them, scaled), and peak memory; (3) the plain LangChain recipe (`recipe.py`) on the same files, up
+to `--recipe` pages, with the same embedding model behind it on the same processors, once in ONNX Runtime and once in
+the platform's own runtime, and up to `--server-recipe` pages at the platform's model server, as the recipe has it with
+Ollama. Each ingestion is a process of its own.
 """
 
 import argparse
@@ -19,43 +19,38 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import psutil
-from onnxruntime import InferenceSession
 from pypdf import PdfReader
-from tokenizers import Tokenizer
 
-from tunesmith_rag.bert_graph import graph_of
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed_openvino import OpenVinoEmbedder
 from tunesmith_rag.fill import Fill, Order, Tools
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.parse import ParseLimits
+from tunesmith_rag.parsers import Parsers
 from tunesmith_rag.pdf import Wanted, pages_of, read_pages
 from tunesmith_rag.sample_pdfs import KINDS, sample
 from tunesmith_rag.split import effective_chunking, page_splitter
-from tunesmith_rag.tokens import packaged
 from tunesmith_rag.workfiles import WorkFolder
 from tunesmith_shared.testing import platform_at, wait_for_models
 
-if TYPE_CHECKING:
-    from langchain_core.embeddings import Embeddings
-
 MODEL, LONGEST, BATCH = "all-minilm", 256, 8
-HANDBOOK = Path(__file__).resolve().parents[2] / "examples" / "handbook.pdf"
+ROOT = Path(__file__).resolve().parents[2]
+HANDBOOK = ROOT / "examples" / "handbook.pdf"
+RECIPES = ("onnx", "openvino")
+"""The runtimes of `recipe.py`."""
 REPEATS = 3
 TEXT_PAGES = 100
 SAMPLE_SECONDS = 0.02
-WINDOW, WINDOWS = BATCH * 8, 20
+WINDOW, WINDOWS = BATCH * 16, 10
 """Chunks that an ingestion embeds together, and of how many such windows embedding alone is timed at the most."""
 
 
@@ -140,7 +135,9 @@ async def ingest(file: Path, folder: Path) -> dict[str, float]:
     async def nothing(*_: object, **__: object) -> None:
         pass
 
-    tools = Tools(embedder, legs, ParseLimits(), BATCH, 0, nothing)
+    parsers = Parsers(ParseLimits())
+    await parsers.prepare()
+    tools = Tools(embedder, legs, parsers, BATCH, 0, nothing)
     order = Order("doc-benchmark", file, file.name, {"type": "auto"}, {"filename": file.name}, "vs-benchmark", MODEL)
     with Peak() as peak:
         started = time.perf_counter()
@@ -156,69 +153,28 @@ async def ingest(file: Path, folder: Path) -> dict[str, float]:
         await embedder.embed(MODEL, window, 0)
     alone = (time.perf_counter() - started) * len(texts) / sum(map(len, timed))
     legs.close()
+    await parsers.close()
     await embedder.close()
     return {"seconds": whole, "embedding": alone, "chunks": len(texts), "mebibytes": peak.mebibytes}
 
 
-def plain_recipe(file: Path, folder: Path, server: str) -> dict[str, float]:
-    """Bring `file` in as LangChain's documentation shows it, with its sizes (1,000 characters, 200 overlap).
+def plain_recipe(file: Path, folder: Path, way: str, server: str) -> dict[str, float]:
+    """Bring `file` in by the recipe; `server` is the URL of the model server that embeds, if it does."""
+    from benchmarks.documents import recipe  # noqa: PLC0415 - its libraries' memory counts for the recipe alone
 
-    `server` is the URL of the model server that embeds; without one the model runs in this process.
-    """
-    warnings.simplefilter("ignore")
-    # Imported here, so that their memory counts for this recipe alone.
-    from langchain_community.document_loaders import PyPDFLoader  # noqa: PLC0415
-    from langchain_community.vectorstores import Chroma  # noqa: PLC0415
-    from langchain_ollama import OllamaEmbeddings  # noqa: PLC0415
-    from langchain_text_splitters import RecursiveCharacterTextSplitter  # noqa: PLC0415
-
-    embeddings = OllamaEmbeddings(model=MODEL, base_url=server) if server else _in_this_process()
-    embeddings.embed_query("warm-up")
+    model = recipe.embeddings(way, server)
     with Peak() as peak:
         started = time.perf_counter()
-        chunks = RecursiveCharacterTextSplitter(chunk_size=1000, chunk_overlap=200).split_documents(
-            PyPDFLoader(str(file)).load()
-        )
-        Chroma.from_documents(chunks, embeddings, persist_directory=str(folder / "plain"))
+        chunks = recipe.bring_in(file, folder, model)
         whole = time.perf_counter() - started
-    return {"seconds": whole, "embedding": 0, "chunks": len(chunks), "mebibytes": peak.mebibytes}
-
-
-def _in_this_process() -> "Embeddings":
-    from langchain_core.embeddings import Embeddings  # noqa: PLC0415 - as in the recipe
-
-    class Same(Embeddings):
-        """The same model, in the order in which the texts come, all processors on one batch after the other."""
-
-        def __init__(self) -> None:
-            folder = packaged(MODEL)
-            assert folder is not None
-            self._session = InferenceSession(graph_of(folder), providers=["CPUExecutionProvider"])
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._tokenizer.no_truncation()
-            self._tokenizer.enable_padding()
-
-        def embed_documents(self, texts: list[str]) -> list[list[float]]:
-            parts = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
-            return [vector for part in parts for vector in self._embed(part)]
-
-        def embed_query(self, text: str) -> list[float]:
-            return self.embed_documents([text])[0]
-
-        def _embed(self, texts: list[str]) -> list[list[float]]:
-            encoded = self._tokenizer.encode_batch(texts)
-            tokens = np.array([encoding.ids for encoding in encoded], np.int32)
-            mask = np.array([encoding.attention_mask for encoding in encoded], np.int32)
-            vectors: list[list[float]] = self._session.run(["vectors"], {"tokens": tokens, "mask": mask})[0].tolist()
-            return vectors
-
-    return Same()
+    return {"seconds": whole, "embedding": 0, "chunks": chunks, "mebibytes": peak.mebibytes}
 
 
 def in_a_process(way: str, file: Path, server: str = "") -> dict[str, Any]:
     """Run one ingestion in a process of its own; its figures."""
     done = subprocess.run(
-        [sys.executable, __file__, "--one", way, str(file), "--server", server],
+        [sys.executable, "-m", "benchmarks.documents.ingestion", "--one", way, str(file), "--server", server],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
@@ -229,7 +185,8 @@ def in_a_process(way: str, file: Path, server: str = "") -> dict[str, Any]:
 
 def compare_ingestions(folder: Path, sizes: Sequence[int], longest: int) -> None:
     """Print pages/s for PDFs of prose of these sizes, of the recipe for those of `longest` pages at the most."""
-    print(f"{'pages':>6}{'ours':>8}{'of embedding alone':>20}{'peak':>10}{'recipe':>9}{'peak':>10}{'ratio':>7}")
+    recipes = "".join(f"{'recipe, ' + way:>18}{'peak':>10}{'ratio':>7}" for way in RECIPES)
+    print(f"{'pages':>6}{'ours':>8}{'of embedding alone':>20}{'peak':>10}{recipes}")
     for pages in sizes:
         file = folder / f"{pages}.pdf"
         file.write_bytes(sample("prose", pages))
@@ -238,12 +195,10 @@ def compare_ingestions(folder: Path, sizes: Sequence[int], longest: int) -> None
             f"{pages:>6}{pages / ours['seconds']:>6.1f}/s{ours['embedding'] / ours['seconds']:>20.0%}"
             f"{ours['mebibytes']:>6.0f} MiB"
         )
-        if pages <= longest:
-            plain = in_a_process("plain", file)
-            line += (
-                f"{pages / plain['seconds']:>7.1f}/s{plain['mebibytes']:>6.0f} MiB"
-                f"{plain['seconds'] / ours['seconds']:>7.2f}   ({ours['chunks']} and {plain['chunks']} chunks)"
-            )
+        for way in RECIPES if pages <= longest else ():
+            plain = in_a_process(way, file)
+            ratio = plain["seconds"] / ours["seconds"]
+            line += f"{pages / plain['seconds']:>16.1f}/s{plain['mebibytes']:>6.0f} MiB{ratio:>7.2f}"
         print(line, flush=True)
 
 
@@ -259,7 +214,7 @@ def compare_with_server(folder: Path, sizes: Sequence[int]) -> None:
         wait_for_models(server, "all-minilm:latest")
         for pages in sizes:
             file = folder / f"{pages}.pdf"
-            ours, plain = in_a_process("ours", file), in_a_process("plain", file, server)
+            ours, plain = in_a_process("ours", file), in_a_process("server", file, server)
             ratio = plain["seconds"] / ours["seconds"]
             print(
                 f"{pages:>6}{pages / ours['seconds']:>6.1f}/s{pages / plain['seconds']:>38.1f}/s{ratio:>7.2f}",
@@ -273,7 +228,7 @@ def main() -> None:
     parser.add_argument("--pages", type=int, nargs="+", default=[10, 100, 1000])
     parser.add_argument("--recipe", type=int, default=100, help="pages up to which the recipe is measured, too")
     parser.add_argument("--server-recipe", type=int, default=10, help="... with the model at the model server")
-    parser.add_argument("--server", default="", help="of --one plain: the model server that embeds")
+    parser.add_argument("--server", default="", help="of --one server: the model server that embeds")
     parser.add_argument("--one", nargs=2, metavar=("WAY", "FILE"), help="one ingestion, its figures as JSON")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -281,7 +236,8 @@ def main() -> None:
         if given.one:
             way, file = given.one[0], Path(given.one[1])
             ours = way == "ours"
-            print(json.dumps(asyncio.run(ingest(file, folder)) if ours else plain_recipe(file, folder, given.server)))
+            figures = asyncio.run(ingest(file, folder)) if ours else plain_recipe(file, folder, way, given.server)
+            print(json.dumps(figures))
             return
         compare_text_layers(folder)
         compare_ingestions(folder, given.pages, given.recipe)

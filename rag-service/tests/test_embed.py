@@ -70,9 +70,9 @@ def test_a_batch_is_what_keeps_one_processor_busy_and_no_more() -> None:
     assert sorted(number for batch in batches for number in batch) == list(range(len(lengths)))
     padded = [len(batch) * embed_openvino._padded(max(lengths[number] for number in batch)) for batch in batches]
     assert max(map(len, batches)) == 8
-    assert max(padded) <= 256
+    assert max(padded) <= 384
     assert sum(padded) < 1.15 * sum(lengths)
-    assert padded[0] == 256  # the longest first
+    assert padded[0] == 256  # the longest first, alone: two are more than 384
 
 
 async def test_no_text_is_cut(here: OpenVinoEmbedder) -> None:

@@ -17,6 +17,7 @@ from tunesmith_rag.embed_openvino import OpenVinoEmbedder
 from tunesmith_rag.fingerprint import Fingerprints
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
+from tunesmith_rag.parsers import Parsers
 from tunesmith_rag.repository import Documents
 from tunesmith_rag.rerank import FusedOrder, RerankEndpoint, Reranker, WordsAndMeaning
 from tunesmith_rag.resources import Resources
@@ -60,10 +61,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(embedder.close)
         rewriter = Rewriter(settings.ollama_host, settings.rewrite_count, settings.rewrite_seconds)
         stack.push_async_callback(rewriter.close)
+        parsers = Parsers(settings.parse_limits)
+        stack.push_async_callback(parsers.close)
         uses = Uses(database)
         stack.push_async_callback(uses.close)
         files = FileStore(settings.files_path)
-        resources = Resources(settings, database, files, index, embedder, Fingerprints(embedder), uses)
+        resources = Resources(settings, database, files, index, embedder, parsers, Fingerprints(embedder), uses)
         reranker = _reranker(settings)
         stack.push_async_callback(reranker.close)
         wording = Wording(
@@ -75,6 +78,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.vector_stores = VectorStores(resources, retriever)
         app.state.batches = Batches(database, app.state.vector_stores)
         await stack.enter_async_context(_workflows(resources))
+        await parsers.prepare()
         await stack.enter_async_context(_loading(embedder, settings.embedding_model))
         yield
 

@@ -31,7 +31,7 @@ _logger = logging.getLogger(__name__)
 Integers = np.ndarray[Any, np.dtype[np.int32]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
-_BATCH_TOKENS = 256
+_BATCH_TOKENS = 384
 """Tokens computed at once by one processor: enough to keep it busy, few enough to stay in its cache, and a search that
 comes meanwhile waits for no more than these.
 """

@@ -9,7 +9,7 @@ chunks have fixed numbers, and those that `Progress` says are written are not em
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tunesmith_rag.embed import Embedder, Vector
 from tunesmith_rag.index import Chunk
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.pages import DocumentRefused, Page
-from tunesmith_rag.parse import ParseLimits, parse
+from tunesmith_rag.parsers import Parsers
 from tunesmith_rag.split import effective_chunking, page_splitter, strategy_of
 from tunesmith_rag.workfiles import WorkFolder
 
@@ -28,7 +28,7 @@ Report = Callable[..., Awaitable[None]]
 
 _PAGES_AHEAD = 32
 _WINDOWS_AHEAD = 1
-_BATCHES = 8
+_BATCHES = 16
 """Batches of the embedding model in one window: sorted by length, and written to the index, together."""
 _PROGRESS_PAGES = 20
 
@@ -53,7 +53,7 @@ class Tools:
 
     embedder: Embedder
     index: Legs
-    limits: ParseLimits
+    parsers: Parsers
     batch: int
     patience: float
     check_dimension: Callable[[int], Awaitable[None]]
@@ -104,6 +104,10 @@ class Fill:
         seen = self._seen
         _refuse_without_text(seen)
         await self._report(chunks_total=seen.chunks, usage_bytes=seen.text_bytes, facts=seen.facts)
+        with suppress(
+            OSError
+        ):  # now, when it takes no time from embedding; without it the next document starts its own
+            await self._tools.parsers.prepare()
 
     async def _embedded(self) -> AsyncGenerator[tuple[list[Chunk], list[Vector]]]:
         """Yield windows of chunks that are not in the index yet, with their vectors."""
@@ -152,7 +156,7 @@ class Fill:
         seen = self._seen
         if seen.pages and seen.pages == seen.total:
             return
-        reading = parse(self._order.file, self._order.filename, self._tools.limits, first=seen.pages + 1)
+        reading = self._tools.parsers.pages(self._order.file, self._order.filename, seen.pages + 1)
         with self._folder.more_pages() as journal:
             async with aclosing(reading) as pages:
                 async for page in pages:

@@ -39,26 +39,55 @@ class ParseLimits:
     ocr_pages: int = 500
 
 
-async def parse(path: Path, name: str, limits: ParseLimits, first: int = 1) -> AsyncGenerator[Page]:
+async def start() -> Process:
+    """Start a process that waits for a document to read; it ends with this process."""
+    # -I: neither the working directory nor the environment of the service decides what the child imports.
+    command = [sys.executable, "-I", "-m", "tunesmith_rag.parse_child"]
+    # One arena: otherwise each thread reserves a part of the address space, which is limited.
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
+        limit=_LINE_BYTES,
+        start_new_session=True,
+        env={"MALLOC_ARENA_MAX": "1"},
+    )
+
+
+async def end(child: Process) -> None:
+    """End what `start` gave, with the processes that it started: it leads a group of its own."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    await child.wait()
+
+
+async def parse(
+    path: Path, name: str, limits: ParseLimits, first: int = 1, ready: Process | None = None
+) -> AsyncGenerator[Page]:
     """Yield the pages of the document at `path`, which its owner calls `name`, in order, from page `first` on.
+
+    They are read by `ready`, which `start` gave, or else by a new process.
 
     The time limit is on waiting for the child, and follows the work: a document that finishes no page, or one in a
     while, ends within a minute; a long healthy one goes on, and so does one whose pages are taken slowly. Close the
     iterator (`contextlib.aclosing`) to end the child early.
     Raises `DocumentRefused` with what its owner should do.
     """
-    child = await _start(path, name, limits, first)
+    child = ready or await start()
     try:
+        await _order(child, path, name, limits, first)
         async for page in _pages(child, limits):
             yield page
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # it leads its own group, with Tesseract in it
-        await child.wait()
+        await end(child)
 
 
-async def _start(path: Path, name: str, limits: ParseLimits, first: int) -> Process:
+async def _order(child: Process, path: Path, name: str, limits: ParseLimits, first: int) -> None:
+    """Tell the process what to read; one that is gone is noticed when it says nothing."""
+    assert child.stdin is not None  # noqa: S101 - started with a pipe
     orders = {
+        "path": str(path),
         "name": name,
         "first": first,
         "tesseract": limits.tesseract,
@@ -69,18 +98,9 @@ async def _start(path: Path, name: str, limits: ParseLimits, first: int) -> Proc
         "cpu_seconds": max(1, round(limits.seconds)),
         "max_pages": limits.max_pages,
     }
-    # -I: neither the working directory nor the environment of the service decides what the child imports.
-    command = [sys.executable, "-I", "-m", "tunesmith_rag.parse_child", json.dumps(orders), str(path)]
-    # One arena: otherwise each thread reserves a part of the address space, which is limited.
-    return await asyncio.create_subprocess_exec(
-        *command,
-        stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=DEVNULL,
-        limit=_LINE_BYTES,
-        start_new_session=True,
-        env={"MALLOC_ARENA_MAX": "1"},
-    )
+    with suppress(ConnectionError):
+        child.stdin.write(json.dumps(orders).encode() + b"\n")
+        await child.stdin.drain()
 
 
 async def _pages(child: Process, limits: ParseLimits) -> AsyncIterator[Page]:

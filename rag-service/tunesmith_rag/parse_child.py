@@ -1,6 +1,7 @@
-"""The child process that reads one untrusted document: `python -m tunesmith_rag.parse_child <orders> <path>`.
+"""The child process that reads one untrusted document: `python -m tunesmith_rag.parse_child`.
 
-It writes one JSON object a line: pages, `{"recognising": number}` before a page whose text is read from its picture,
+It waits for its orders, one JSON object in one line on standard input, and ends when nobody can send them any more. It
+writes one JSON object a line: pages, `{"recognising": number}` before a page whose text is read from its picture,
 then `{"done": true}`, or `{"error": ..., "code": ...}`. Limits on memory and CPU time are set here before anything of
 the document is touched; wall time and the amount of output are `parse.py`'s business.
 """
@@ -24,8 +25,11 @@ _MOST_AT_ONCE = 4
 
 
 def main() -> None:
-    """Read the document that the command line names; leave with 0 whenever the outcome was said on standard output."""
-    orders = json.loads(sys.argv[1])
+    """Read the document that the orders name; leave with 0 whenever the outcome was said on standard output."""
+    line = sys.stdin.readline()
+    if not line:
+        return
+    orders = json.loads(line)
     resource.setrlimit(resource.RLIMIT_AS, (orders["memory_bytes"],) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # nothing here has a reason to write a file
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -33,7 +37,7 @@ def main() -> None:
     try:
         at_once = min(_MOST_AT_ONCE, len(os.sched_getaffinity(0)))
         wanted = Wanted(orders["first"], orders["max_pages"], at_once, _recogniser(orders, at_once))
-        for page in read_document(Path(sys.argv[2]), orders["name"], wanted):
+        for page in read_document(Path(orders["path"]), orders["name"], wanted):
             _say(asdict(page))
             # The budget is for one page: when the service dies, a child stuck in a page ends by itself.
             allow_cpu(orders["cpu_seconds"])

@@ -10,7 +10,7 @@ from tunesmith_rag.embed import Embedder
 from tunesmith_rag.fill import Tools
 from tunesmith_rag.fingerprint import Fingerprints
 from tunesmith_rag.legs import Legs
-from tunesmith_rag.parse import ParseLimits
+from tunesmith_rag.parsers import Parsers
 from tunesmith_rag.settings import RagSettings
 from tunesmith_rag.uses import Uses
 from tunesmith_rag.workfiles import WorkFolder
@@ -45,6 +45,7 @@ class Resources:
     files: FileStore
     index: Legs
     embedder: Embedder
+    parsers: Parsers
     fingerprints: Fingerprints
     uses: Uses
     endings: Endings = field(default_factory=Endings)
@@ -56,19 +57,8 @@ class Resources:
     def filling(self, check_dimension: Callable[[int], Awaitable[None]]) -> Tools:
         """Return what bringing a document into an index works with."""
         settings = self.settings
-        limits = ParseLimits(
-            settings.parse_seconds,
-            settings.parse_seconds_per_page,
-            settings.parse_memory_mb,
-            settings.parse_max_pages,
-            settings.parse_max_characters,
-            settings.tesseract,
-            settings.ocr_languages,
-            settings.ocr_seconds_per_page,
-            settings.ocr_max_pages,
-        )
         patience = min(settings.embedding_place_seconds, settings.embedding_wait_seconds)
-        return Tools(self.embedder, self.index, limits, settings.embedding_batch, patience, check_dimension)
+        return Tools(self.embedder, self.index, self.parsers, settings.embedding_batch, patience, check_dimension)
 
     @property
     def _work_root(self) -> Path:

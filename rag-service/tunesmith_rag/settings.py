@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from tunesmith_rag.neighbours import Graph
+from tunesmith_rag.parse import ParseLimits
 from tunesmith_shared.settings import ServiceSettings
 
 
@@ -109,6 +110,21 @@ class RagSettings(ServiceSettings):
     def graph(self) -> Graph:
         """How the index of a new vector store is built and searched."""
         return Graph(self.index_links, self.index_build, self.index_search)
+
+    @property
+    def parse_limits(self) -> ParseLimits:
+        """What reading a document may use."""
+        return ParseLimits(
+            self.parse_seconds,
+            self.parse_seconds_per_page,
+            self.parse_memory_mb,
+            self.parse_max_pages,
+            self.parse_max_characters,
+            self.tesseract,
+            self.ocr_languages,
+            self.ocr_seconds_per_page,
+            self.ocr_max_pages,
+        )
 
     @property
     def tesseract(self) -> str:

