@@ -66,8 +66,9 @@ async def test_a_list_of_one_is_a_prompt_and_many_wait_for_one_another(
 def test_the_official_client_gets_what_it_gets_prompt_by_prompt(platform: Platform) -> None:
     with openai.OpenAI(base_url=f"{platform.url}/v1", api_key=platform.key, max_retries=0) as gpt:
         prompts = ["A cat is", "Two and two are", "The sea is"]
+        asked: list[str | list[str]] = [prompts, *prompts]
         texts = []
-        for prompt in [prompts, *prompts]:
+        for prompt in asked:
             answer = gpt.completions.create(model="smollm2:135m", prompt=prompt, max_tokens=6, temperature=0, seed=1)
             texts.append([choice.text for choice in answer.choices])
         together, *alone = texts
