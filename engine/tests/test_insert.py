@@ -9,7 +9,7 @@ import openai
 import pytest
 
 from tunesmith_engine.insert import Marks, insert_marks
-from tunesmith_shared.store import read_gguf_header
+from tunesmith_shared.store import GgufValue, read_gguf_header
 
 from .conftest import CHAT, Engine
 
@@ -72,7 +72,7 @@ def test_another_model_and_a_prompt_of_tokens_are_refused(engine: Engine) -> Non
 
 def test_marks_are_known_by_their_text_too() -> None:
     tokens = ["<s>", "a", "<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"]
-    known = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.bos_token_id": 0}
+    known: dict[str, GgufValue] = {"tokenizer.ggml.tokens": tokens, "tokenizer.ggml.bos_token_id": 0}
     assert insert_marks(known) == Marks(before=2, after=4, middle=3, start=None)
     assert insert_marks({**known, "tokenizer.ggml.add_bos_token": True}) == Marks(2, 4, 3, 0)
     assert insert_marks({"tokenizer.ggml.tokens": tokens[:4]}) is None
