@@ -7,11 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gguf.constants import GGMLQuantizationType
-
 from tunesmith_engine.bert_gguf import convert_bert
-from tunesmith_engine.requantise import requantise
 from tunesmith_shared.store import ModelName, ModelStore, publish_gguf
+from tunesmith_shared.store.requantise import in_eight_bits
 
 _logger = logging.getLogger("tunesmith.engine.seed")
 
@@ -29,12 +27,8 @@ class Seed:
 
 
 def _smollm2(package: Path, work: Path) -> Path:
-    """The packaged weights in eight bits: llama.cpp reads prompts half as fast again from them as from the Q4_1 of the
-    package, and answers as fast (benchmarks/serving).
-    """
     target = work / "smollm2.gguf"
-    packaged = package / "SmolLM2-135M-Instruct.Q4_1.gguf"
-    requantise(packaged, target, GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q8_0)
+    in_eight_bits(package / "SmolLM2-135M-Instruct.Q4_1.gguf", target)
     return target
 
 

@@ -31,6 +31,7 @@ from tunesmith_finetune.base_models import (
 )
 from tunesmith_finetune.processes import Limits, run_child
 from tunesmith_shared.errors import BadRequest, NotFound, TunesmithError, Unavailable
+from tunesmith_shared.store.requantise import in_eight_bits
 
 RECIPE = "1"
 """Part of the folder's name; raised when the way in which folders are made changes."""
@@ -130,9 +131,19 @@ class BaseModelStore:
         """Return where the half-precision GGUF of `base` is, there or not."""
         return self._folder / f"{self.folder(base).name}.f16.gguf"
 
-    def served_gguf(self, base: BaseModel) -> Path:
-        """Return the file that an adapter of `base` is served on: the package's, or the half-precision one."""
-        return packaged_gguf(base) if base.package else self.f16_gguf(base)
+    async def served_gguf(self, base: BaseModel) -> Path:
+        """Return the file that an adapter of `base` is served on: the half-precision one, or of a package the one that
+        the model itself is served from, made now if it is not there.
+        """
+        if not base.package:
+            return self.f16_gguf(base)
+        path = self._folder / f"{self.folder(base).name}.q8_0.gguf"
+        async with self.lock(path):
+            if not await asyncio.to_thread(path.exists):
+                draft = path.with_name(f".{path.name}.part")  # whoever was interrupted left it; there is one at a time
+                await asyncio.to_thread(in_eight_bits, packaged_gguf(base), draft)
+                await asyncio.to_thread(draft.rename, path)
+        return path
 
     def parameters(self, base: BaseModel) -> dict[str, Any]:
         """Return the options that what is made from the prepared `base` must serve with, such as stop strings."""

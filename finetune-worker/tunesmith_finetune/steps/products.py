@@ -41,7 +41,8 @@ async def products_of(pipeline: Pipeline, job: Job) -> list[Product]:
     types = gguf_types(read_json(workspace.plan)["hyperparameters"]["gguf_type"])
     if not types:
         base_name = (base.served_as or (base.name,))[0]
-        artifact = Artifact(pipeline.bases.served_gguf(base), parameters, workspace.adapter_gguf, base_name, system)
+        served = await pipeline.bases.served_gguf(base)
+        artifact = Artifact(served, parameters, workspace.adapter_gguf, base_name, system)
         return [Product(ADAPTER, [job.model_name], artifact)]
     return [
         Product(label, names, Artifact(workspace.model_gguf(label), parameters, system=system))

@@ -10,9 +10,18 @@ import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 from numpy.typing import NDArray
 
-from tunesmith_shared.store import GgufHeader, GgufTensor, read_gguf_header
+from tunesmith_shared.store.gguf_header import GgufHeader, GgufTensor, read_gguf_header
 
 _FILE_TYPE = b"general.file_type" + struct.pack("<I", 4)  # the key as it stands in a file, and its type, uint32
+
+
+def in_eight_bits(packaged: Path, target: Path) -> None:
+    """Write the weights of a Python package's GGUF, which are Q4_1, as Q8_0: the file that every service serves.
+
+    llama.cpp reads prompts half as fast again from it and answers as fast (benchmarks/serving). The same bytes come out
+    each time, so that the model and the adapters on it share a blob.
+    """
+    requantise(packaged, target, GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q8_0)
 
 
 def requantise(source: Path, target: Path, old: GGMLQuantizationType, new: GGMLQuantizationType) -> None:

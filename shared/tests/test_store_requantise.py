@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from gguf.constants import GGMLQuantizationType
 
-from tunesmith_engine.requantise import requantise
 from tunesmith_shared.errors import BadRequest
 from tunesmith_shared.store import read_gguf_header
+from tunesmith_shared.store.requantise import requantise
 
 Q4_1, Q8_0 = GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q8_0
 HALF_A_STEP = 0.5 / 127
