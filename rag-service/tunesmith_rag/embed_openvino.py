@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
-from tunesmith_rag.bert_graph import graph_of
+from tunesmith_rag import prepared
 from tunesmith_rag.embed import EmbeddingModel, Vector
 from tunesmith_rag.openvino_cpu import Core, InferRequest
 from tunesmith_rag.tokens import SPECIAL_TOKENS, packaged, token_counter
@@ -142,7 +142,7 @@ def _load(folder: Path, processors: int) -> _Loaded:
     """Compile the model for one batch a processor at a time; which processor is left to the system: others use them."""
     core = Core()
     settings = {"NUM_STREAMS": processors, "INFERENCE_NUM_THREADS": processors, "ENABLE_CPU_PINNING": False}
-    compiled = core.compile_model(core.read_model(graph_of(folder)), "CPU", settings)
+    compiled = core.compile_model(prepared.read(core, folder), "CPU", settings)
     requests: SimpleQueue[InferRequest] = SimpleQueue()
     for _ in range(processors):
         requests.put(compiled.create_infer_request())

@@ -35,6 +35,6 @@ for _name, _value in limits(_flags()).items():
     os.environ.setdefault(_name, _value)
 sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type] # what importing it raises, it expects
 
-from openvino import CompiledModel, Core, InferRequest  # noqa: E402 - after the above
+from openvino import CompiledModel, Core, InferRequest, Model, save_model  # noqa: E402 - after the above
 
-__all__ = ["CompiledModel", "Core", "InferRequest", "limits"]
+__all__ = ["CompiledModel", "Core", "InferRequest", "Model", "limits", "save_model"]
