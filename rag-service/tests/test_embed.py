@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tunesmith_rag import embed_openvino
+from tunesmith_rag import bert_graph, embed_openvino
 from tunesmith_rag.embed import OllamaEmbedder
 from tunesmith_rag.embed_choice import ChosenEmbedder, Way
 from tunesmith_rag.embed_openvino import OpenVinoEmbedder
@@ -82,7 +82,7 @@ async def test_no_text_is_cut(here: OpenVinoEmbedder) -> None:
 
 async def test_a_load_that_was_cut_off_or_failed_is_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
     embedder = OpenVinoEmbedder(256, 8, 1)
-    monkeypatch.setattr(embed_openvino, "graph_of", lambda _: b"no model")
+    monkeypatch.setattr(bert_graph, "graph_of", lambda _: b"no model")
     with pytest.raises(RuntimeError):
         await embedder.prepare("all-minilm")
     monkeypatch.undo()
