@@ -1,15 +1,18 @@
 """The plain LangChain recipe that ingestion is measured beside: PyPDFLoader, RecursiveCharacterTextSplitter, Chroma.
 
-all-minilm is behind it in one of the ways of `WAYS`, or at a model server.
+all-minilm is behind it in one of `WAYS`, or at a model server, whose client (12 MiB) is in memory either way.
 """
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from langchain_community.document_loaders import PyPDFLoader
+from langchain_community.vectorstores import Chroma
 from langchain_core.embeddings import Embeddings
+from langchain_ollama import OllamaEmbeddings
+from langchain_text_splitters import RecursiveCharacterTextSplitter
 from onnxruntime import InferenceSession
 from tokenizers import Tokenizer
 
@@ -68,19 +71,11 @@ class InThisProcess(Embeddings):
 
 def embeddings(way: str, server: str) -> Embeddings:
     """Return what embeds: one of `WAYS` in this process, or the model server at the URL `server`."""
-    warnings.simplefilter("ignore")
-    # Imported here, so that its memory counts for this way alone.
-    from langchain_ollama import OllamaEmbeddings  # noqa: PLC0415
-
     return OllamaEmbeddings(model=MODEL, base_url=server) if server else InThisProcess(way)
 
 
 def bring_in(file: Path, folder: Path, model: Embeddings) -> int:
     """Bring `file` in as LangChain's documentation shows it, with its sizes; return the number of chunks."""
-    from langchain_community.document_loaders import PyPDFLoader  # noqa: PLC0415 - memory, as above
-    from langchain_community.vectorstores import Chroma  # noqa: PLC0415
-    from langchain_text_splitters import RecursiveCharacterTextSplitter  # noqa: PLC0415
-
     chunks = RecursiveCharacterTextSplitter(chunk_size=1000, chunk_overlap=200).split_documents(
         PyPDFLoader(str(file)).load()
     )

@@ -53,11 +53,11 @@ def test_marks_in_the_texts_are_text(engine: Engine) -> None:
 
 
 def test_of_long_texts_what_is_far_from_the_gap_is_left_out_or_they_are_refused(engine: Engine) -> None:
-    long = {"prompt": "# a line of code\n" * 200 + BEFORE, "suffix": AFTER + "\n# a line of code" * 200}
+    before, after = "# a line of code\n" * 200 + BEFORE, AFTER + "\n# a line of code" * 200
     small = {**EXACT, "num_ctx": 256}
-    cut = engine.ollama.generate(CODER, **long, options=small)  # type: ignore[call-overload]
+    cut = engine.ollama.generate(CODER, before, suffix=after, options=small)
     assert cut.prompt_eval_count == 128 + 3
-    body = {"model": CODER, **long, "options": small, "truncate": False}
+    body = {"model": CODER, "prompt": before, "suffix": after, "options": small, "truncate": False}
     refused = engine.http.post("/api/generate", json=body)
     assert refused.status_code == 400
     assert "256" in refused.json()["error"]

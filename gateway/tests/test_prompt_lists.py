@@ -1,5 +1,6 @@
 """Completions of several prompts in one request, before a model server that takes one: scripted, then the engine."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import httpx
@@ -9,7 +10,7 @@ import pytest_asyncio
 
 from tunesmith_shared.testing import Platform
 
-from .scripted import Json, ScriptedOllama, events
+from .scripted import Json, ScriptedOllama, events, until
 from .test_sampling import gateway_over_scripted
 
 PROMPTS = [f"prompt {number}" for number in range(20)]
@@ -54,9 +55,13 @@ async def test_a_list_of_one_is_a_prompt_and_many_wait_for_one_another(
     assert (choice["message"]["content"], server.bodies[0]["prompt"]) == ("alone/None", "alone")
 
     server.most = 0
-    answer = (await client.post("/v1/completions", json={"model": "m", "prompt": PROMPTS})).json()
+    server.open.clear()
+    request = asyncio.create_task(client.post("/v1/completions", json={"model": "m", "prompt": PROMPTS}))
+    await until(lambda: server.running >= 16, "sixteen prompts are asked at once")
+    server.open.set()
+    answer = (await request).json()
     assert [choice["message"]["content"] for choice in answer["choices"]] == [f"{prompt}/None" for prompt in PROMPTS]
-    assert 1 <= server.most <= 16
+    assert server.most == 16
 
     refused = await client.post("/v1/completions", json={"model": "m", "prompt": ["x"] * 129})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, "prompt")

@@ -1,21 +1,12 @@
 import asyncio
-from collections.abc import AsyncIterator
 
 import orjson
 import pytest
-import pytest_asyncio
 
 from tunesmith_gateway.exports import exported
 from tunesmith_gateway.sessions import Said, SessionService
 from tunesmith_shared.database import Database
 from tunesmith_shared.errors import NotFound, TooManyRequests
-
-
-@pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
-    yield database
-    await database.close()
 
 
 async def test_turns_of_two_processes_are_stored_one_after_the_other(database: Database, database_url: str) -> None:

@@ -1,9 +1,6 @@
 """The last use of a vector store: noted after a search, seldom, and never taken back."""
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 from sqlalchemy import update
 
 from tunesmith_rag.uses import NOTED_EVERY, Uses
@@ -12,13 +9,6 @@ from tunesmith_shared.database import Database
 from tunesmith_shared.tables import VectorStore
 
 STORE = "vs-1"
-
-
-@pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
-    yield database
-    await database.close()
 
 
 async def used_at(database: Database, time: int) -> VectorStore:

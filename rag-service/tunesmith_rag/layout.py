@@ -31,9 +31,7 @@ def _unchecked(function: Any) -> Callable[..., int]:
     """Return one of PDFium's functions as a call that does not check the types of its arguments: to check and convert
     them takes three times as long as to look at a character. Numbers and a page's handle are passed as they are.
     """
-    address = ctypes.cast(function, ctypes.c_void_p).value
-    assert address is not None  # noqa: S101 - it was loaded with the library
-    return ctypes.CFUNCTYPE(ctypes.c_int)(address)
+    return ctypes.cast(function, ctypes.CFUNCTYPE(ctypes.c_int))
 
 
 _loose_box = _unchecked(pdfium.FPDFText_GetLooseCharBox)

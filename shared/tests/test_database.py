@@ -1,8 +1,6 @@
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, bindparam, select, text
@@ -13,13 +11,6 @@ from tunesmith_shared.errors import StorageFull, Unavailable
 from tunesmith_shared.tables import Base, Model
 
 ROW = {"name": "m:latest", "owner": "alice", "base_model": "b:latest", "created_at": 1}
-
-
-@pytest_asyncio.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url)
-    yield database
-    await database.close()
 
 
 async def test_a_session_commits_at_its_end(database: Database) -> None:

