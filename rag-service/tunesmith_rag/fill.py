@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunesmith_rag.ahead import ahead
+from tunesmith_rag.ahead import ahead, overlapping
 from tunesmith_rag.embed import Embedder, Vector
 from tunesmith_rag.index import Chunk
 from tunesmith_rag.legs import Legs
@@ -114,10 +114,15 @@ class Fill:
     async def _embedded(self) -> AsyncGenerator[tuple[list[Chunk], list[Vector]]]:
         """Yield windows of chunks that are not in the index yet, with their vectors."""
         tools, order = self._tools, self._order
-        async with aclosing(ahead(self._windows(), _WINDOWS_AHEAD)) as windows:
-            async for chunks in windows:
-                vectors = await tools.embedder.embed(order.model, [chunk.text for chunk in chunks], tools.patience)
-                yield chunks, vectors
+
+        async def embed(chunks: list[Chunk]) -> list[Vector]:
+            return await tools.embedder.embed(order.model, [chunk.text for chunk in chunks], tools.patience)
+
+        # No processor waits for the last batch of a window, nor for the next window's tokens.
+        windows = overlapping(ahead(self._windows(), _WINDOWS_AHEAD), embed, _WINDOWS_AHEAD)
+        async with aclosing(windows):
+            async for window in windows:
+                yield window
 
     async def _windows(self) -> AsyncGenerator[list[Chunk]]:
         window: list[Chunk] = []

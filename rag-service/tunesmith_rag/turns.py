@@ -60,7 +60,7 @@ class Turns:
         self._threads.shutdown(wait=True)
 
     def _wait(self, place: _Place, turn: Callable[[], None]) -> None:
-        """Let `turn` wait until it is the first and a thread is free. The threads' own queue says how many wait only."""
+        """Let `turn` wait until it is the first and a thread is free. The threads' own queue only counts."""
         self._waiting.put((place, next(self._numbers), turn))
         self._threads.submit(self._next)
 
