@@ -134,8 +134,11 @@ class Fill:
                 if len(window) == size:
                     yield window
                     window, size = [], min(2 * size, largest)
-        if window:
-            yield window
+        # The processors have nothing to do while what was embedded last is written, so that should be little.
+        half = len(window) // 2 if len(window) > self._tools.batch else 0
+        for part in (window[:half], window[half:]):
+            if part:
+                yield part
 
     async def _chunks(self) -> AsyncGenerator[Chunk]:
         """Yield the chunks of all pages in order, numbered."""
