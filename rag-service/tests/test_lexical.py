@@ -139,7 +139,7 @@ async def test_texts_that_earlier_versions_wrote_as_documents_of_chroma_are_read
     await legs.dense.add(STORE, chunks("new", "a pump"), [VECTOR], {"filename": "a.pdf"})
     legs.dense._collection(STORE).add(
         ids=["old:0"],
-        embeddings=[VECTOR],
+        embeddings=VECTOR,
         documents=["a valve"],
         metadatas=[{"document": "old", "page": 3, "index": 0, "filename": "b.pdf"}],
     )
