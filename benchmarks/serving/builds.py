@@ -31,7 +31,7 @@ def batched_bench() -> Path:
     binary = folder / "bin" / "llama-batched-bench"
     if not binary.exists():
         print(f"building {binary.name} in {folder}", file=sys.stderr)
-        options = (f"-D{name}={value}" for name, value in (BUILD_OPTIONS | native()).items())
+        options = (f"-D{name}={value}" for name, value in {**BUILD_OPTIONS, **native()}.items())
         _run("cmake", "-S", str(tools.folder / "source"), "-B", str(folder), *options)
         _run("cmake", "--build", str(folder), "-j", str(os.cpu_count() or 1), "--target", binary.name)
     return binary

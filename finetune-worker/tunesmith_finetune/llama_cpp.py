@@ -192,7 +192,7 @@ class Toolbox:
         self.state = "configuring llama.cpp's build"
         started = time.monotonic()
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-        options = [f"-D{name}={value}" for name, value in (BUILD_OPTIONS | self.processor).items()]
+        options = [f"-D{name}={value}" for name, value in {**BUILD_OPTIONS, **self.processor}.items()]
         configure = ["cmake", "-S", str(draft / "source"), "-B", str(draft / "build"), *generator, *options]
         await run_child(configure, title="Configuring llama.cpp's build", log=log, limits=self.limits, nice=_NICE)
         self.state = "building llama.cpp's tools"
