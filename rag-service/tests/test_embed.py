@@ -1,6 +1,7 @@
 """Both embedders give the same vectors, and one rule decides between them."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -108,6 +109,27 @@ class Counting:
             return httpx.Response(200, json={"models": [{"name": "chat", "size_vram": self._vram}]})
         self.embedded += 1
         return httpx.Response(200, json={"embeddings": [[1.0, 0.0]]})
+
+
+async def test_a_search_at_the_model_server_waits_for_one_request_of_documents_at_the_most() -> None:
+    asked: asyncio.Queue[list[str]] = asyncio.Queue()
+    answering = asyncio.Event()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        texts = json.loads(request.content)["input"]
+        asked.put_nowait(texts)
+        await answering.wait()
+        return httpx.Response(200, json={"embeddings": [[1.0, 0.0]] * len(texts)})
+
+    server = OllamaEmbedder("http://server", 256, batch=2)
+    server._client._client = httpx.AsyncClient(transport=httpx.MockTransport(answer), base_url="http://server")
+    async with asyncio.TaskGroup() as group:
+        windows = [group.create_task(server.embed("all-minilm", [name] * 4, 0)) for name in ("one", "two")]
+        assert await asked.get() == ["one", "one"]
+        question = group.create_task(server.embed("all-minilm", ["question"], 0))
+        assert await asked.get() == ["question"]  # and not the other document's
+        answering.set()
+    assert [len(task.result()) for task in (*windows, question)] == [4, 4, 1]
 
 
 @pytest.mark.parametrize(

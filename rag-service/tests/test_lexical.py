@@ -134,6 +134,23 @@ async def test_a_damaged_file_is_reported_and_rebuilt_from_the_vectors(tmp_path:
     legs.close()
 
 
+async def test_texts_that_earlier_versions_wrote_as_documents_of_chroma_are_read_too(tmp_path: Path) -> None:
+    legs = Legs(open_index("", tmp_path), LexicalIndex(tmp_path / "lexical"))
+    await legs.dense.add(STORE, chunks("new", "a pump"), [VECTOR], {"filename": "a.pdf"})
+    legs.dense._collection(STORE).add(
+        ids=["old:0"],
+        embeddings=VECTOR,
+        documents=["a valve"],
+        metadatas=[{"document": "old", "page": 3, "index": 0, "filename": "b.pdf"}],
+    )
+    read = [entry async for batch in legs.dense.contents(STORE) for entry in batch]
+    assert read == [
+        (Chunk("new", 0, 1, "a pump"), {"filename": "a.pdf"}),
+        (Chunk("old", 0, 3, "a valve"), {"filename": "b.pdf"}),
+    ]
+    legs.close()
+
+
 async def test_stores_from_before_are_given_words_and_leftovers_are_removed(tmp_path: Path) -> None:
     legs = Legs(open_index("", tmp_path), LexicalIndex(tmp_path / "lexical"))
     await legs.dense.add(STORE, chunks("doc", *(f"pump {n}" for n in range(2500))), [VECTOR] * 2500, {})

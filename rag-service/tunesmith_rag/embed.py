@@ -8,6 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -66,6 +67,7 @@ class OllamaEmbedder:
         self._http = httpx.AsyncClient(base_url=host, timeout=_REQUEST_SECONDS, **http_hooks())
         self._max_tokens = max_tokens
         self._models: dict[str, EmbeddingModel] = {}
+        self._one = asyncio.Lock()
 
     async def model(self, name: str, patience: float) -> EmbeddingModel:
         """Describe `name` from what the server shows about it; asked once, then remembered."""
@@ -77,12 +79,14 @@ class OllamaEmbedder:
         return self._models[name]
 
     async def embed(self, name: str, texts: Sequence[str], patience: float) -> list[Vector]:
-        """Embed `texts`, `batch` in a request so that a search never waits for more than one of these.
+        """Embed `texts`, `batch` in a request, and one such request at a time, so that a search, which needs one only
+        and is not held up here, never waits for more than one of these.
 
         Raises `UpstreamFailed` for an answer that cannot be stored.
         """
         parts = [texts[start : start + self._batch] for start in range(0, len(texts), self._batch)]
-        return [vector for part in parts for vector in await self._embed(name, part, patience)]
+        place = self._one if len(parts) > 1 else nullcontext()
+        return [vector for part in parts for vector in await self._embed(name, part, patience, place)]
 
     async def on_gpu(self) -> bool:
         """Say whether the server has a model on a GPU now; no when it does not answer."""
@@ -92,8 +96,14 @@ class OllamaEmbedder:
         except (TimeoutError, ConnectionError, httpx.TransportError, ollama.ResponseError):
             return False
 
-    async def _embed(self, name: str, texts: Sequence[str], patience: float) -> list[Vector]:
-        answer = await _patiently(lambda: self._client.embed(name, list(texts), truncate=False), name, patience)
+    async def _embed(
+        self, name: str, texts: Sequence[str], patience: float, place: AbstractAsyncContextManager[None]
+    ) -> list[Vector]:
+        async def ask() -> ollama.EmbedResponse:
+            async with place:  # not while a model that is away is waited for: others may be there
+                return await self._client.embed(name, list(texts), truncate=False)
+
+        answer = await _patiently(ask, name, patience)
         vectors = [list(vector) for vector in answer.embeddings]
         if len(vectors) != len(texts) or any(not _usable(vector, vectors[0]) for vector in vectors):
             raise UpstreamFailed(f"The embedding model {name} gave vectors that cannot be used. Load the model again.")

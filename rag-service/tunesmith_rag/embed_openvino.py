@@ -6,12 +6,10 @@ filled by the one and searched by the other.
 """
 
 import asyncio
-import functools
 import json
 import logging
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -24,6 +22,7 @@ from tunesmith_rag import prepared
 from tunesmith_rag.embed import EmbeddingModel, Vector
 from tunesmith_rag.openvino_cpu import Core, InferRequest
 from tunesmith_rag.tokens import SPECIAL_TOKENS, packaged, token_counter
+from tunesmith_rag.turns import Turns
 from tunesmith_shared.errors import UpstreamFailed
 
 _logger = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ class OpenVinoEmbedder:
         self._max_tokens = max_tokens
         self._batch = batch
         self._processors = threads or len(os.sched_getaffinity(0))
-        self._callers = ThreadPoolExecutor(self._processors, thread_name_prefix="embed")
+        self._turns = Turns(self._processors)
         self._loading: dict[Path, asyncio.Future[_Loaded]] = {}
         self._models: dict[str, EmbeddingModel] = {}
 
@@ -86,23 +85,18 @@ class OpenVinoEmbedder:
         if not texts:
             return []
         loaded = await self._load(_folder(name))
-        encoded = await self._run(functools.partial(loaded.tokenizer.encode_batch, list(texts)))
+        encoded = await asyncio.to_thread(loaded.tokenizer.encode_batch, list(texts))
         longest = max(len(encoding.ids) for encoding in encoded)
         if longest > self._max_tokens:
             raise UpstreamFailed(f"A text has {longest} tokens, and {name} takes {self._max_tokens}. Shorten it.")
         vectors: list[Vector] = [[]] * len(texts)
-        batches = iter(_batches([len(encoding.ids) for encoding in encoded], self._batch))
 
-        async def work() -> None:
-            for numbers in batches:
-                made = await self._run(functools.partial(_vectors, loaded.requests, [encoded[n] for n in numbers]))
-                for number, vector in zip(numbers, made, strict=True):
-                    vectors[number] = vector
+        def compute(numbers: Sequence[int]) -> None:
+            made = _vectors(loaded.requests, [encoded[number] for number in numbers])
+            for number, vector in zip(numbers, made, strict=True):
+                vectors[number] = vector
 
-        # Each worker has one batch at a processor, so that what other callers ask for comes between them.
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._processors):
-                group.create_task(work())
+        await self._turns.each(compute, _batches([len(encoding.ids) for encoding in encoded], self._batch))
         return vectors
 
     async def prepare(self, name: str) -> None:
@@ -110,25 +104,22 @@ class OpenVinoEmbedder:
         loaded = await self._load(_folder(name))
         for texts, length in _QUESTIONS * self._processors:
             ones = np.ones((texts, length), np.int32)
-            await self._run(functools.partial(_compute, loaded.requests, ones, ones))
+            await asyncio.to_thread(_compute, loaded.requests, ones, ones)
 
     async def close(self) -> None:
         """Wait for batches under way."""
-        self._callers.shutdown(wait=True)
+        self._turns.close()
 
     async def _load(self, folder: Path) -> _Loaded:
         if folder not in self._loading:
-            load = functools.partial(_load, folder, self._processors)
-            self._loading[folder] = asyncio.ensure_future(self._run(load))
+            load = asyncio.to_thread(_load, folder, self._processors)
+            self._loading[folder] = asyncio.ensure_future(load)
         try:
             # Shielded: a caller that is cancelled must not take the model away from the others.
             return await asyncio.shield(self._loading[folder])
         except Exception:
             self._loading.pop(folder, None)  # there may be more memory the next time
             raise
-
-    async def _run(self, call: functools.partial[Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._callers, call)
 
 
 def _folder(name: str) -> Path:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tunesmith_rag.ahead import ahead
+from tunesmith_rag.ahead import ahead, overlapping
 from tunesmith_rag.embed import Embedder, Vector
 from tunesmith_rag.index import Chunk
 from tunesmith_rag.legs import Legs
@@ -114,10 +114,15 @@ class Fill:
     async def _embedded(self) -> AsyncGenerator[tuple[list[Chunk], list[Vector]]]:
         """Yield windows of chunks that are not in the index yet, with their vectors."""
         tools, order = self._tools, self._order
-        async with aclosing(ahead(self._windows(), _WINDOWS_AHEAD)) as windows:
-            async for chunks in windows:
-                vectors = await tools.embedder.embed(order.model, [chunk.text for chunk in chunks], tools.patience)
-                yield chunks, vectors
+
+        async def embed(chunks: list[Chunk]) -> list[Vector]:
+            return await tools.embedder.embed(order.model, [chunk.text for chunk in chunks], tools.patience)
+
+        # No processor waits for the last batch of a window, nor for the next window's tokens.
+        windows = overlapping(ahead(self._windows(), _WINDOWS_AHEAD), embed, _WINDOWS_AHEAD)
+        async with aclosing(windows):
+            async for window in windows:
+                yield window
 
     async def _windows(self) -> AsyncGenerator[list[Chunk]]:
         window: list[Chunk] = []
@@ -129,8 +134,11 @@ class Fill:
                 if len(window) == size:
                     yield window
                     window, size = [], min(2 * size, largest)
-        if window:
-            yield window
+        # The processors have nothing to do while what was embedded last is written, so that should be little.
+        half = len(window) // 2 if len(window) > self._tools.batch else 0
+        for part in (window[:half], window[half:]):
+            if part:
+                yield part
 
     async def _chunks(self) -> AsyncGenerator[Chunk]:
         """Yield the chunks of all pages in order, numbered."""

@@ -2,7 +2,7 @@
 
     bring in (read, split, embed, add at the same time: `fill.py`) -> publish (one transaction) -> clean up
 
-A kill at any moment loses a window of chunks at the most, and every step can run again: chunks have fixed names, and
+A kill at any moment loses a few windows of chunks, and every step can run again: chunks have fixed names, and
 rows change only while the document is in progress. A document whose embedding model is away gives its place to others;
 `watch.py` starts it again when the model is there. Chunks are written hidden; `publish` is the one moment in which a
 document becomes visible and the earlier version of it stops being so.
