@@ -63,7 +63,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 
 FROM worker-packages-${TORCH} AS worker-packages-chosen
 
-# --- llama.cpp's tools: the worker's own recipe, so that there is one; the mount keeps a finished build by version ---
+# --- llama.cpp's programs: the worker's own recipe, so that there is one; the mount keeps a finished build by version ---
 
 FROM packages AS llama-cpp
 RUN apt-get update -qq \
@@ -75,10 +75,12 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 COPY finetune-worker/tunesmith_finetune/__init__.py finetune-worker/tunesmith_finetune/child.py \
      finetune-worker/tunesmith_finetune/llama_cpp.py finetune-worker/tunesmith_finetune/processes.py \
      finetune-worker/tunesmith_finetune/tools.py tunesmith_finetune/
+COPY shared/tunesmith_shared/__init__.py shared/tunesmith_shared/llama_cpp.py tunesmith_shared/
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=cache,target=/llama.cpp-builds \
     made=$(python -m tunesmith_finetune.tools /llama.cpp-builds requirements/llama-cpp.txt) \
     && mkdir -p /opt/llama.cpp/source \
     && cp -r "$made/bin" /opt/llama.cpp/bin && strip /opt/llama.cpp/bin/* \
+    && mkdir /opt/server && mv /opt/llama.cpp/bin/llama-server /opt/server/ \
     && cp -r "$made"/source/convert_*.py "$made/source/conversion" "$made/source/gguf-py" "$made/source/LICENSE" \
        /opt/llama.cpp/source/ \
     && python -m compileall -q /opt/llama.cpp/source
@@ -171,11 +173,13 @@ LABEL org.opencontainers.image.title="tunesmith finetune-worker" \
       org.opencontainers.image.version="$VERSION" org.opencontainers.image.revision="$REVISION"
 
 FROM runtime-openmp AS engine
+COPY --from=llama-cpp /opt/server /opt/llama.cpp/bin
 COPY --from=engine-packages /opt/venv /opt/venv
 COPY shared/tunesmith_shared /opt/venv/lib/python3.11/site-packages/tunesmith_shared
 COPY engine/tunesmith_engine /opt/venv/lib/python3.11/site-packages/tunesmith_engine
 RUN python -m compileall -q /opt/venv/lib/python3.11/site-packages/tunesmith_*
-ENV TUNESMITH_DATA_DIR=/tmp/data TUNESMITH_ENGINE_HOST=0.0.0.0 TUNESMITH_ENGINE_PORT=11434
+ENV TUNESMITH_DATA_DIR=/tmp/data TUNESMITH_ENGINE_HOST=0.0.0.0 TUNESMITH_ENGINE_PORT=11434 \
+    TUNESMITH_ENGINE_LLAMA_SERVER=/opt/llama.cpp/bin/llama-server
 USER 10001:10001
 EXPOSE 11434
 HEALTHCHECK --interval=10s --timeout=10s --start-period=60s CMD ["python", "-m", "tunesmith_shared.healthcheck", "11434"]

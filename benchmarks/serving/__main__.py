@@ -2,8 +2,8 @@
 
 Prints the median of each figure over the repeats, then the ratios with their targets. `--only platform llama-server`
 leaves servers out, `--repeats 1 --tokens 8` tries it out; the first run builds the servers that it needs.
-`--llama-server` also measures the platform with its models in the very binary that llama-server is, and `--model`
-measures with a GGUF of one's own.
+`--llama-server` measures the platform in another llama-server, which is then also the bare one, or in the `library`
+of the wheel, and `--model` measures with a GGUF of one's own.
 """
 
 import argparse
@@ -18,34 +18,30 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.serving import builds, consistency, load, report
-from benchmarks.serving.report import BENCH, CLIENTS, OWN, SEQUENCES, Figures, Samples, decode_alone
+from benchmarks.serving.report import BENCH, CLIENTS, SEQUENCES, Figures, decode_alone
 from benchmarks.serving.targets import BATCH, CONTEXT, SLOTS, Target, model_file, others, platform
 
+from tunesmith_engine.llama_server import LIBRARY
 from tunesmith_engine.settings import EngineSettings
 
 OTHERS = ["llama-server", "library", "llama-cpp-python"]
 _EACH = dict(zip(CLIENTS, (2, 1, 1), strict=True))  # answers that each of so many clients asks for
 _PROMPT_TOKENS = 48  # what the prompts have, with the template around them
-_BUILT = Path("llama-server")
 
 
 def main() -> int:
     """Measure and print; return 1 when a target was missed."""
     given = _arguments()
     threads = EngineSettings().engine_threads
-    server = _server(given)
+    server = given.llama_server if given.llama_server not in {"", LIBRARY} else str(builds.llama_server())
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
-        own = stack.enter_context(platform(folder / "platform", "platform", given.model, None))
-        model = model_file(folder / "platform")
-        platforms, targets = own[:1], own
-        if given.llama_server is not None:
-            [with_server, _] = stack.enter_context(platform(folder / "own", OWN, given.model, server))
-            platforms, targets = [*platforms, with_server], [*targets, with_server]
+        own = stack.enter_context(platform(folder, given.model, given.llama_server or server))
+        model = model_file(folder)
         bare = [other for other in OTHERS if other in given.only]
-        targets = [*targets, *stack.enter_context(others(bare, folder, model, threads, server))]
+        targets = [*own, *stack.enter_context(others(bare, folder, model, threads, server))]
         figures = _measured(targets, given.repeats, given.tokens)
-        samples = _sampled(platforms, given.repeats, given.tokens)
+        samples = [consistency.measure(own[0], number, given.tokens) for number in range(given.repeats)]
         stack.close()  # nothing else is to run beside the next
         if "llama-server" in given.only:
             _bench(model, threads, given.repeats, given.tokens, figures)
@@ -59,18 +55,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=96, help="how long each answer is")
     parser.add_argument("--only", nargs="+", default=["platform", *OTHERS], choices=["platform", *OTHERS])
     parser.add_argument("--model", type=Path, help="a GGUF to measure with, in place of the first model")
-    parser.add_argument(
-        "--llama-server", type=Path, nargs="?", const=_BUILT, help="also the platform on llama-server, or on this one"
-    )
+    parser.add_argument("--llama-server", default="", help=f"what the models run in: a path, or {LIBRARY}")
     return parser.parse_args()
-
-
-def _server(given: argparse.Namespace) -> Path:
-    """The llama-server that is measured: the given one, or the one of this benchmark, built if it is needed."""
-    if given.llama_server not in (None, _BUILT):
-        return Path(given.llama_server).absolute()
-    needed = given.llama_server == _BUILT or "llama-server" in given.only
-    return builds.llama_cpp() / _BUILT if needed else _BUILT
 
 
 def _measured(targets: list[Target], repeats: int, tokens: int) -> Figures:
@@ -94,18 +80,9 @@ def _measured(targets: list[Target], repeats: int, tokens: int) -> Figures:
     return {where: statistics.median(values) for where, values in seen.items()}
 
 
-def _sampled(platforms: list[Target], repeats: int, tokens: int) -> Samples:
-    """Five samples in one request and in five, of each platform."""
-    samples: Samples = {target.name: [] for target in platforms}
-    for number in range(repeats):
-        for target in platforms:
-            samples[target.name].append(consistency.measure(target, number, tokens))
-    return samples
-
-
 def _bench(model: Path, threads: int, repeats: int, tokens: int, figures: Figures) -> None:
     """Put what `llama-batched-bench` does with as many sequences into `figures`: with the prompts, and without."""
-    words = [str(builds.llama_cpp() / BENCH), "-m", str(model), "-t", str(threads)]
+    words = [str(builds.batched_bench()), "-m", str(model), "-t", str(threads)]
     words += ["-c", str(SLOTS * CONTEXT), "-b", str(BATCH), "-ub", str(BATCH), "-npp", str(_PROMPT_TOKENS)]
     words += ["-ntg", str(tokens), "-npl", ",".join(map(str, SEQUENCES)), "--output-format", "jsonl"]
     seen: dict[tuple[str, str], list[float]] = {}

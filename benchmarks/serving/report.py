@@ -1,13 +1,11 @@
-"""What `benchmarks.serving` prints: a table of the figures, and each platform's ratios beside their targets."""
+"""What `benchmarks.serving` prints: a table of the figures, and the platform's ratios beside their targets."""
 
 import statistics
 
 from benchmarks.ratios import print_ratios
 from benchmarks.serving import consistency
-from benchmarks.serving.targets import SLOTS
+from benchmarks.serving.targets import PLATFORM, SLOTS
 
-OWN = "platform, own server"
-"""The platform whose models run in the binary that is also measured bare."""
 BENCH = "llama-batched-bench"
 CLIENTS = (1, 4, SLOTS)
 SEQUENCES = (1, consistency.SAMPLES, SLOTS)
@@ -16,7 +14,7 @@ _RATES = [f"{clients} clients" for clients in CLIENTS]
 _FIRSTS = [*(f"{clients} clients, first" for clients in CLIENTS), "read before, first"]
 _ALL = f"{SLOTS} clients"
 Figures = dict[tuple[str, str], float]
-Samples = dict[str, list[consistency.Consistency]]
+Samples = list[consistency.Consistency]
 
 
 def decode_alone(sequences: int) -> str:
@@ -28,18 +26,12 @@ def print_figures(figures: Figures, samples: Samples) -> None:
     """Print everything that was measured."""
     _print("tokens a second", figures, [*_RATES, *map(decode_alone, SEQUENCES)])
     _print("ms to the first token", figures, _FIRSTS)
-    for name, measured in samples.items():
-        print(f"\n{name}: five samples in one request, and in five, of a prompt of {measured[0].prompt_tokens} tokens")
-        for one in measured:
-            same = f"{one.same_texts} of {consistency.SAMPLES} texts the same"
-            print(f"{one.together:6.1f} s for {one.singles:.1f} s, {same}")
+    print(f"\nfive samples in one request, and in five, of a prompt of {samples[0].prompt_tokens} tokens")
+    for one in samples:
+        same = f"{one.same_texts} of {consistency.SAMPLES} texts the same"
+        print(f"{one.together:6.1f} s for {one.singles:.1f} s, {same}")
     if (BENCH, "1 clients") in figures:
         _print_bounds(figures)
-
-
-def missed(figures: Figures, samples: Samples) -> int:
-    """Print the ratios with their targets; return how many were missed."""
-    return sum(_missed(name, figures, measured) for name, measured in samples.items())
 
 
 def _print(what: str, figures: Figures, columns: list[str]) -> None:
@@ -60,16 +52,15 @@ def _print_bounds(figures: Figures) -> None:
     )
 
 
-def _missed(name: str, figures: Figures, samples: list[consistency.Consistency]) -> int:
-    """One platform's ratios."""
-    own = figures[name, _ALL]
-    print(f"\n{name}", end="")
-    ratios = [("8 clients to one", own / figures[name, "1 clients"], ">=", 2.5)]
+def missed(figures: Figures, samples: Samples) -> int:
+    """Print the ratios with their targets; return how many were missed."""
+    own = figures[PLATFORM, _ALL]
+    ratios = [("8 clients to one", own / figures[PLATFORM, "1 clients"], ">=", 2.5)]
     for other, target in _LEAST.items():
         if (other, _ALL) in figures:
             ratios.append((f"8 clients, to {other}", own / figures[other, _ALL], ">=", target))
     if ("llama-server", "read before, first") in figures:
-        later = figures[name, "read before, first"] - figures["llama-server", "read before, first"]
+        later = figures[PLATFORM, "read before, first"] - figures["llama-server", "read before, first"]
         ratios.append(("first token later than llama-server's, ms", later, "<=", 10))
     spent = statistics.median(one.together / one.singles for one in samples)
     ratios.append(("five samples, to five requests", spent, "<=", 0.5))

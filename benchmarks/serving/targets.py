@@ -18,6 +18,7 @@ from tunesmith_shared.testing import free_port, platform_at, wait_for_models
 SLOTS = 8
 CONTEXT = 1024
 BATCH = 128
+PLATFORM = "platform"
 _SEEDED = "smollm2:135m"
 _GIVEN = "measured:latest"
 
@@ -33,15 +34,15 @@ class Target:
 
 
 @contextmanager
-def platform(folder: Path, name: str, gguf: Path | None, llama_server: Path | None) -> Iterator[list[Target]]:
+def platform(folder: Path, gguf: Path | None, llama_server: str) -> Iterator[list[Target]]:
     """Gateway and engine as they run, with authentication, limits and metrics on; then the engine by itself.
 
-    They serve `gguf`, or the model that every platform begins with, in `llama_server`, or the library of the wheel.
+    They serve `gguf`, or the model that every platform begins with, in what the engine's setting `llama_server` says.
     """
     settings = {
         "TUNESMITH_ENGINE_PARALLEL": str(SLOTS),
         "TUNESMITH_ENGINE_CONTEXT": str(CONTEXT),
-        "TUNESMITH_ENGINE_LLAMA_SERVER": str(llama_server or ""),
+        "TUNESMITH_ENGINE_LLAMA_SERVER": llama_server,
         "TUNESMITH_ENGINE_SEED": str(gguf is None),
     }
     model = _GIVEN if gguf else _SEEDED
@@ -51,7 +52,7 @@ def platform(folder: Path, name: str, gguf: Path | None, llama_server: Path | No
         running.start("engine", "gateway")
         engine = Target("engine", running.services["engine"].url, model)
         wait_for_models(engine.url, model)
-        yield [Target(name, running.url, model, {"authorization": f"Bearer {running.key}"}), engine]
+        yield [Target(PLATFORM, running.url, model, {"authorization": f"Bearer {running.key}"}), engine]
 
 
 def model_file(folder: Path) -> Path:
@@ -61,7 +62,7 @@ def model_file(folder: Path) -> Path:
 
 
 @contextmanager
-def others(names: list[str], folder: Path, model: Path, threads: int, llama_server: Path) -> Iterator[list[Target]]:
+def others(names: list[str], folder: Path, model: Path, threads: int, llama_server: str) -> Iterator[list[Target]]:
     """The servers that the platform is compared with, those of them that are named."""
     commands = {
         "llama-server": partial(_bare, llama_server, model, threads),
@@ -80,8 +81,8 @@ def others(names: list[str], folder: Path, model: Path, threads: int, llama_serv
 # Each has the same slots, context a slot and threads; everything else is its own default.
 
 
-def _bare(llama_server: Path, model: Path, threads: int, port: int) -> list[str]:
-    words = [str(llama_server), "--model", str(model), "--parallel", str(SLOTS), "--ctx-size", str(SLOTS * CONTEXT)]
+def _bare(llama_server: str, model: Path, threads: int, port: int) -> list[str]:
+    words = [llama_server, "--model", str(model), "--parallel", str(SLOTS), "--ctx-size", str(SLOTS * CONTEXT)]
     return [*words, "--threads", str(threads), "--host", "127.0.0.1", "--port", str(port)]
 
 

@@ -1,5 +1,7 @@
-"""What a llama-server of the operator's own is told, and what is said of one that will not do."""
+"""Which llama-server models run in, what it is told, and what is said of one that will not do."""
 
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,13 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith_engine.llama_server import command, find, version
+from tunesmith_engine.llama_server import choose, command, find, version
 from tunesmith_engine.settings import EngineSettings
 from tunesmith_engine.specification import ALIAS, Specification
+from tunesmith_shared.llama_cpp import SERVER, build_folder, native
 from tunesmith_shared.testing import Platform
 
 CHAT = Specification("/m.gguf", (), False, 512, 4, 3, 128, True)
-INSTEAD = "name another build's, or leave the setting empty for the library in the wheel"
+INSTEAD = "name another build's, or say library for the one in the wheel"
 
 
 def script(path: Path, text: str) -> Path:
@@ -56,7 +59,35 @@ def test_a_binary_is_found_by_its_path_and_by_its_name(stand_in: Path, monkeypat
     monkeypatch.setenv("PATH", str(stand_in.parent), prepend=":")
     assert find(stand_in.name) == stand_in
     assert version(stand_in) == "version: 1 (stand-in)"
-    assert EngineSettings(engine_llama_server="").engine_llama_server == ""
+
+
+def test_models_run_in_the_newest_build_for_this_processor(
+    tmp_path: Path, stand_in: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    elsewhere = {**native(), "GGML_OTHER": "ON"}
+    newest = _put(stand_in, build_folder(tmp_path, "2", native()), seconds=20)
+    _put(stand_in, build_folder(tmp_path, "10", native()), seconds=10)
+    _put(stand_in, build_folder(tmp_path, "2", elsewhere), seconds=30)
+    assert choose("", tmp_path) == newest
+    assert choose(str(stand_in), tmp_path) == stand_in
+    assert choose("library", tmp_path) is None
+    assert choose("", tmp_path / "nothing") is None
+    newest.write_text("#!/bin/sh\nexit 4\n")
+    assert choose("", tmp_path) is None
+    assert f"in the library of the wheel: {newest} --help fails" in caplog.text
+
+
+def _put(binary: Path, build: Path, seconds: int) -> Path:
+    """A copy of a binary as the server of a build."""
+    (build / "bin").mkdir(parents=True)
+    copy = Path(shutil.copy(binary, build / "bin" / SERVER))
+    os.utime(copy, (seconds, seconds))
+    return copy
+
+
+def test_the_setting_keeps_what_it_says(stand_in: Path) -> None:
+    for value in ("", "library", str(stand_in)):
+        assert EngineSettings(engine_llama_server=value).engine_llama_server == value
 
 
 @pytest.mark.parametrize(
@@ -74,7 +105,7 @@ def test_a_binary_that_will_not_do_is_refused_with_the_reason(tmp_path: Path, te
 
 
 def test_what_cannot_be_executed_is_refused_with_the_reason(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="nosuch is no file; give the path of a llama-server, or leave"):
+    with pytest.raises(ValueError, match="nosuch is no file; give the path of a llama-server, or say library"):
         find(str(tmp_path / "nosuch"))
     with pytest.raises(ValueError, match="is no file"):
         find(str(tmp_path))

@@ -1,12 +1,10 @@
-"""An engine whose models run in a real llama-server: what it answers, and what a file that is no model gives.
+"""An engine whose models run in the llama-server that the worker has built: what it answers, and what no model gives.
 
-The server is the one that `TUNESMITH_TEST_LLAMA_SERVER` names, or the one that `benchmarks.serving` has built; without
-either these tests are left out. All of the engine's tests run in one with
-`TUNESMITH_ENGINE_LLAMA_SERVER=<path> python -m pytest engine/tests`.
+All of the engine's tests run in one with `TUNESMITH_ENGINE_LLAMA_SERVER=<path> python -m pytest engine/tests`.
 """
 
+import asyncio
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,27 +13,23 @@ import ollama
 import psutil
 import pytest
 
+from tunesmith_finetune.llama_cpp import Toolbox
+from tunesmith_finetune.processes import Limits
+from tunesmith_finetune.settings import WorkerSettings
 from tunesmith_shared.testing import Platform, platform_at, wait_for_models
 
 from .conftest import CHAT, EMBEDDING, Engine, copy_store, write_adapter
 
+BUILD_SECONDS = 3600.0
 TEXTS = ["The lighthouse keeper climbs the stairs.", "Salt."]
-
-
-def _built() -> Path | None:
-    """The newest llama-server of the benchmarks."""
-    cache = Path(os.environ.get("TUNESMITH_CACHE_DIR", Path.home() / ".cache" / "tunesmith"))
-    found = (cache / "benchmarks").glob("llama.cpp-*/bin/llama-server")
-    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 @pytest.fixture(scope="module")
 def real_engine(engine_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    binary = os.environ.get("TUNESMITH_TEST_LLAMA_SERVER") or _built()
-    if binary is None:
-        pytest.skip("there is no llama-server here: TUNESMITH_TEST_LLAMA_SERVER names none, and none is built")
+    worker = WorkerSettings(data_dir=tmp_path_factory.mktemp("worker"))
+    asyncio.run(Toolbox(worker.cache_dir, worker.llama_cpp_requirements, Limits(None, BUILD_SECONDS)).get())
     folder = tmp_path_factory.mktemp("real-llama-server")
-    with platform_at(folder, TUNESMITH_ENGINE_LLAMA_SERVER=str(binary)) as platform:
+    with platform_at(folder, TUNESMITH_ENGINE_LLAMA_SERVER="") as platform:  # as it is by default
         copy_store(engine_platform, folder)
         platform.start("engine")
         with contextlib.closing(Engine(platform.services["engine"], folder / "models")) as running:

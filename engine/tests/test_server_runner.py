@@ -1,4 +1,4 @@
-"""A model process in a llama-server of the operator's own: its start, its ends, and those of its parents.
+"""A model process in a llama-server: its start, its ends, and those of its parents.
 
 The server is a stand-in, which says and does what a real one would; `test_real_llama_server.py` has a real one.
 """

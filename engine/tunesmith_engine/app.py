@@ -5,7 +5,6 @@ import contextlib
 import functools
 import logging
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
@@ -13,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from tunesmith_engine.adapters import with_siblings
 from tunesmith_engine.endpoints import native_completions, native_models, openai_routes
 from tunesmith_engine.inference import Inference
-from tunesmith_engine.llama_server import version
+from tunesmith_engine.llama_server import choose, version
 from tunesmith_engine.models import Catalog
 from tunesmith_engine.process import LIBRARY, ModelProcess, own_server
 from tunesmith_engine.pull import Puller
@@ -72,10 +71,10 @@ def create_app(settings: EngineSettings) -> FastAPI:
 
 def _runner(settings: EngineSettings) -> tuple[str, ...]:
     """Which child runs the models; says so in the log."""
-    if not settings.engine_llama_server:
+    binary = choose(settings.engine_llama_server, settings.cache_dir)
+    if binary is None:
         _logger.info("models run in the library of the wheel")
         return LIBRARY
-    binary = Path(settings.engine_llama_server)
     _logger.info("models run in %s (%s)", binary, version(binary))
     return own_server(binary)
 

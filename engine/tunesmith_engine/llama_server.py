@@ -1,8 +1,9 @@
-"""A llama-server of the operator's own in place of the library in the wheel: its command line, and what it has to know.
+"""A llama-server in place of the library in the wheel: which one, its command line, and what it has to know.
 
 Its options are those of llama.cpp's `common/arg.cpp`; what they say is what `runner.py` sets in the library.
 """
 
+import logging
 import re
 import shutil
 import subprocess
@@ -10,11 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from tunesmith_engine.specification import ALIAS, ERRORS_ONLY, Specification
+from tunesmith_shared.llama_cpp import built_server
+
+_logger = logging.getLogger("tunesmith.engine.llama_server")
+
+LIBRARY = "library"
+"""What the setting says for the library in the wheel."""
 
 _ANSWER_SECONDS = 60  # builds for a GPU look for their devices first
 _NAMED_OPTIONS = 3
 _OPTION = re.compile(r"(?<![\w-])--[a-z][\w-]*")
-_INSTEAD = "name another build's, or leave the setting empty for the library in the wheel"
+_INSTEAD = "name another build's, or say library for the one in the wheel"
 
 
 def command(binary: str, socket: str, specification: Specification) -> list[str]:
@@ -47,6 +54,18 @@ def command(binary: str, socket: str, specification: Specification) -> list[str]
     return words
 
 
+def choose(setting: str, cache_dir: Path) -> Path | None:
+    """The llama-server of the setting, or the cache's for an empty one; None where models run in the library."""
+    if setting:
+        return None if setting == LIBRARY else Path(setting)
+    binary = built_server(cache_dir)
+    try:
+        return binary and find(str(binary))
+    except ValueError as error:
+        _logger.warning("models run in the library of the wheel: %s", error)
+        return None
+
+
 def find(name: str) -> Path:
     """The llama-server of that path, or of that name in PATH, which knows every option that is used here.
 
@@ -56,7 +75,7 @@ def find(name: str) -> Path:
     found = shutil.which(path)
     if found is None:
         wrong = "is not executable; chmod +x it" if path.is_file() else "is no file; give the path of a llama-server"
-        raise ValueError(f"{path} {wrong}, or leave the setting empty for the library in the wheel")
+        raise ValueError(f"{path} {wrong}, or say library for the one in the wheel")
     binary = Path(found).absolute()
     known = set(_OPTION.findall(_answer(binary, "--help")))
     if missing := [option for option in _used_options() if option not in known]:

@@ -35,7 +35,7 @@ LIBRARY = ("tunesmith_engine.runner",)
 
 
 def own_server(binary: Path) -> tuple[str, ...]:
-    """The child that runs a model in a llama-server of the operator's own."""
+    """The child that runs a model in a llama-server."""
     return ("tunesmith_engine.server_runner", str(binary))
 
 

@@ -3,7 +3,7 @@
 Started as ``python -m tunesmith_engine.runner <socket> <specification>``. It prints one line when
 the model is loaded, and lives until its standard input ends, which also happens when its parent is
 killed. Requests are batched by llama.cpp's threads; Python sleeps here. What is set here, `llama_server.py` says to a
-llama-server of the operator's own.
+llama-server.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The child process of one loaded model in a llama-server of the operator's own, with the contract of `runner.py`.
+"""The child process of one loaded model in a llama-server, with the contract of `runner.py`.
 
 Started as ``python -m tunesmith_engine.server_runner <binary> <socket> <specification>``. It prints one line when the
 server says that its model is loaded, ends it when the standard input ends, and ends with it. What the server prints

@@ -4,7 +4,7 @@ import psutil
 from pydantic import Field, field_validator
 
 from tunesmith_engine.durations import parse_duration
-from tunesmith_engine.llama_server import find
+from tunesmith_engine.llama_server import LIBRARY, find
 from tunesmith_shared.memory import usable_memory
 from tunesmith_shared.settings import ServiceSettings
 
@@ -33,7 +33,8 @@ class EngineSettings(ServiceSettings):
     )
     engine_llama_server: str = Field(
         default="",
-        description="A llama-server that models run in, by its path or its name in PATH. Default: the wheel's library.",
+        description="A llama-server that models run in, by its path or its name in PATH, or `library` for the library "
+        "in the wheel. Default: the one in the cache that is built for this processor, the library until there is one.",
     )
     engine_gpu_layers: int = Field(
         default=-1, ge=-1, description="Layers of a model on the GPU, where the build has one. Default: all of them."
@@ -66,4 +67,4 @@ class EngineSettings(ServiceSettings):
     @field_validator("engine_llama_server")
     @classmethod
     def _find_llama_server(cls, value: str) -> str:
-        return str(find(value)) if value else ""
+        return value if value in {"", LIBRARY} else str(find(value))

@@ -1,8 +1,9 @@
-"""llama.cpp's converters and tools: fetched from their one pin, built once, kept in the cache by version.
+"""llama.cpp's converters and programs: fetched from their one pin, built once, kept in the cache by version.
 
 The pin is `requirements/llama-cpp.txt`: a source distribution that carries all of llama.cpp, fetched by pip, so that
 the index, proxy and certificates a person configured for pip hold here too, and checked against its hash. The folder
-`<cache_dir>/llama.cpp-<version>` has `source/` and `bin/`; it appears whole.
+`<cache_dir>/llama.cpp-<version>-<processor>` has `source/` and `bin/`; it appears whole. Jobs need the tools; the
+server among them is for the engine, which finds it there at its next start.
 """
 
 import asyncio
@@ -14,25 +15,26 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import AsyncFileLock
 
 from tunesmith_finetune.processes import ChildFailed, Limits, run_child
+from tunesmith_shared.llama_cpp import SERVER, build_folder, native
 
 TOOLS = ("llama-quantize", "llama-export-lora", "llama-imatrix", "llama-tokenize")
 CONVERTERS = ("convert_hf_to_gguf.py", "convert_lora_to_gguf.py")
 
 BUILD_OPTIONS = {
     "CMAKE_BUILD_TYPE": "Release",
-    "CMAKE_C_FLAGS_RELEASE": "-O2",
-    "CMAKE_CXX_FLAGS_RELEASE": "-O1",  # the hot loops are C; the C++ around them compiles in half the time
     "BUILD_SHARED_LIBS": "OFF",
-    "GGML_NATIVE": "OFF",  # a native build can trap on virtual machines that announce AMX and do not allow it
     "LLAMA_BUILD_TESTS": "OFF",
     "LLAMA_BUILD_EXAMPLES": "OFF",
-    "LLAMA_BUILD_SERVER": "OFF",
+    "LLAMA_BUILD_SERVER": "ON",
+    "LLAMA_BUILD_UI": "OFF",
+    "LLAMA_USE_PREBUILT_UI": "OFF",
     "LLAMA_BUILD_APP": "OFF",
     "LLAMA_OPENSSL": "OFF",
 }
@@ -90,12 +92,16 @@ class LlamaCpp:
 
 @dataclass
 class Toolbox:
-    """Gives the tools, and makes them when they are not there. `state` says for people what it is doing."""
+    """Gives the tools, and makes them when they are not there. `state` says for people what it is doing.
+
+    `processor` are the options of the build that say which instructions it may use.
+    """
 
     cache_dir: Path
     requirements: Path
     limits: Limits
     ready_folder: Path | None = None
+    processor: Mapping[str, str] = field(default_factory=native)
     state: str = "not started"
     _task: asyncio.Task[LlamaCpp] | None = field(default=None, init=False)
 
@@ -125,7 +131,9 @@ class Toolbox:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def _existing(self) -> LlamaCpp:
-        return LlamaCpp(self.ready_folder or self.cache_dir / f"llama.cpp-{pinned_version(self.requirements)}")
+        return LlamaCpp(
+            self.ready_folder or build_folder(self.cache_dir, pinned_version(self.requirements), self.processor)
+        )
 
     async def _ensure(self) -> LlamaCpp:
         tools = self._existing()
@@ -161,7 +169,7 @@ class Toolbox:
                 ) from error
             finished = draft / "finished"
             (finished / "bin").mkdir(parents=True)
-            for name in TOOLS:
+            for name in (*TOOLS, SERVER):
                 shutil.move(draft / "build" / "bin" / name, finished / "bin" / name)
             (draft / "source").rename(finished / "source")
             shutil.rmtree(tools.folder, ignore_errors=True)
@@ -184,7 +192,7 @@ class Toolbox:
         self.state = "configuring llama.cpp's build"
         started = time.monotonic()
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-        options = [f"-D{name}={value}" for name, value in BUILD_OPTIONS.items()]
+        options = [f"-D{name}={value}" for name, value in {**BUILD_OPTIONS, **self.processor}.items()]
         configure = ["cmake", "-S", str(draft / "source"), "-B", str(draft / "build"), *generator, *options]
         await run_child(configure, title="Configuring llama.cpp's build", log=log, limits=self.limits, nice=_NICE)
         self.state = "building llama.cpp's tools"
@@ -197,7 +205,7 @@ class Toolbox:
                 self.state = f"building llama.cpp's tools: {match[1]}%"
 
         jobs = str(os.cpu_count() or 1)
-        build = ["cmake", "--build", str(draft / "build"), "-j", jobs, "--target", *TOOLS]
+        build = ["cmake", "--build", str(draft / "build"), "-j", jobs, "--target", *TOOLS, SERVER]
         await run_child(
             build, title="Building llama.cpp's tools", log=log, limits=self.limits, on_line=note, nice=_NICE
         )

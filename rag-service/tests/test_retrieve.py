@@ -10,11 +10,12 @@ import pytest_asyncio
 
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder, Vector
+from tunesmith_rag.evidence import COEFFICIENTS, Evidence
 from tunesmith_rag.index import Chunk, ChunkIndex, Filter, Matrix, Near
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.ranking import Question, Weights
-from tunesmith_rag.rerank import Candidate, FusedOrder, RerankFailed, WordsAndMeaning
+from tunesmith_rag.rerank import Candidate, FusedOrder, Reranker, RerankFailed, WordsAndMeaning
 from tunesmith_rag.retrieve import Defaults, Retriever
 from tunesmith_rag.rewrite import Rewriter, Versions
 from tunesmith_rag.versions import Wording
@@ -63,6 +64,7 @@ class Bench:
     index: CountingIndex
     legs: Legs
     embedder: CountingEmbedder
+    wording: Wording
     retriever: Retriever
     made: list[str] = field(default_factory=list)
 
@@ -92,7 +94,7 @@ async def bench(engine_platform: Platform, database_url: str, tmp_path: Path) ->
     legs = Legs(index, LexicalIndex(tmp_path / "lexical"))
     wording = Wording(embedder, rewriter, patience=60, closest=0.6)
     retriever = Retriever(database, legs, wording, Defaults(WordsAndMeaning(), 0.3, 0.2))
-    yield Bench(database, index, legs, embedder, retriever)
+    yield Bench(database, index, legs, embedder, wording, retriever)
     await rewriter.close()
     await embedder.close()
     await database.close()
@@ -180,13 +182,41 @@ class BrokenReranker(FusedOrder):
 
 async def test_a_reranker_that_fails_leaves_the_fused_order_and_a_note(bench: Bench) -> None:
     await bench.add("ferry", "completed", [TEXT, "Cats eat fish.", "The ferry is blue."])
-    wording = Wording(bench.embedder, KnownRewriter("http://127.0.0.1:9", 3, 5), patience=60, closest=0.6)
-    broken = Retriever(bench.database, bench.legs, wording, Defaults(BrokenReranker(), 0.0, 0.2))
+    broken = Retriever(bench.database, bench.legs, bench.wording, Defaults(BrokenReranker(), 0.0, 0.2))
     found = await broken.search(STORE, Question(["When does the ferry leave?"], 3))
     plain = await bench.retriever.search(STORE, Question(["When does the ferry leave?"], 3, rerank=False, diversity=0))
     assert found.notes == ["The chunks were not reranked: gone."]
     assert found.stages.reranker == "none"
     assert [result.chunk.id for result in found.data] == [result.chunk.id for result in plain.data]
+
+
+class Scores(FusedOrder):
+    """Scores chunks by their place in the fused order, as an endpoint does whose best score is 0.4."""
+
+    name = "endpoint"
+    threshold = 0.3
+
+    async def score(self, question: str, candidates: Sequence[Candidate]) -> list[float]:  # noqa: ARG002 - fixed
+        return [0.4 - place for place in range(len(candidates))]
+
+
+async def test_a_cross_encoder_with_a_threshold_decides_what_is_answered(bench: Bench) -> None:
+    await bench.add("ferry", "completed", [TEXT, "Cats eat fish.", "The ferry is blue."])
+
+    async def evidence(reranker: Reranker, **asked: Any) -> Evidence | None:
+        retriever = Retriever(bench.database, bench.legs, bench.wording, Defaults(reranker, 0.3, 0.2))
+        return (await retriever.search(STORE, Question(["When does the ferry leave?"], 2, **asked))).evidence
+
+    by_rule = await evidence(WordsAndMeaning())
+    assert by_rule is not None and set(by_rule.signals) == set(COEFFICIENTS)
+    assert await evidence(Scores()) == Evidence(0.4, 0.3, {"relevance": 0.4})
+    stricter = await evidence(Scores(), threshold=0.5)
+    assert stricter == Evidence(0.4, 0.5, {"relevance": 0.4}) and not stricter.sufficient
+    assert await evidence(Scores(), threshold=0.0) is None
+    assert await evidence(Scores(), rerank=False) == by_rule
+    broken = BrokenReranker()
+    broken.threshold = 0.3
+    assert await evidence(broken) == by_rule
 
 
 async def test_words_put_the_chunk_with_the_code_first_and_the_stages_show_why(bench: Bench) -> None:

@@ -86,7 +86,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _reranker(settings: RagSettings) -> Reranker:
     if settings.reranker == "endpoint":
         key = settings.rerank_api_key.get_secret_value()
-        return RerankEndpoint(settings.rerank_url, settings.rerank_model, key, settings.rerank_seconds)
+        return RerankEndpoint(
+            settings.rerank_url, settings.rerank_model, key, settings.rerank_seconds, settings.rerank_threshold
+        )
     return WordsAndMeaning() if settings.reranker == "words" else FusedOrder()
 
 

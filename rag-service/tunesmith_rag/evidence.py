@@ -1,6 +1,6 @@
-"""How likely it is that the chunks found answer the question: a logistic rule over four signals.
+"""How likely it is that the chunks found answer the question: a logistic rule over four signals, or a cross-encoder.
 
-The coefficients are fitted on the tuning half of the project's question set by
+The rule's coefficients are fitted on the tuning half of the project's question set by
 `python -m benchmarks.documents.quality.fit`, which prints this table anew; `benchmarks/documents/quality/README.md`
 says how well the rule tells questions that the documents answer from others, and what a threshold costs.
 """
@@ -22,22 +22,18 @@ _NEXT = 6
 
 @dataclass(frozen=True)
 class Evidence:
-    """The probability that the documents answer the question, what it stands on, and the threshold it must reach.
+    """How well the chunks found answer the question, the threshold that must be reached, and what the score stands on.
 
-    `similarity` is the best cosine of a chunk and the question, `known` the share of the question's terms (by rarity)
-    that stands anywhere in the store, `identified` whether all its terms with figures do (1 or 0), since of a code or
-    a part number that is nowhere nothing is said, and `lead` how far the best chunk is ahead of the next five in
-    similarity and coverage together.
+    By the rule the score is the probability, from 0 to 1, if one question of two could be answered. `similarity` is
+    the best cosine of a chunk and the question, `known` the share of the question's terms (by rarity) that stands
+    anywhere in the store, `identified` whether all its terms with figures do (1 or 0), since of a code or a part number
+    that is nowhere nothing is said, and `lead` how far the best chunk is ahead of the next five in similarity and
+    coverage together. By a cross-encoder it is `relevance`, the best that it gave a chunk, on its own scale.
     """
 
-    signals: dict[str, float]
+    score: float
     threshold: float
-
-    @property
-    def score(self) -> float:
-        """The probability, from 0 to 1, if one question of two could be answered."""
-        total = INTERCEPT + sum(weight * self.signals[name] for name, weight in COEFFICIENTS.items())
-        return 1 / (1 + math.exp(-total))
+    signals: dict[str, float]
 
     @property
     def sufficient(self) -> bool:
@@ -50,7 +46,7 @@ def weigh(similarities: Sequence[float], coverages: Sequence[float], terms: Shar
     several questions the one that the store knows best counts.
     """
     if not similarities:
-        return Evidence(dict.fromkeys(COEFFICIENTS, 0.0), threshold)
+        return _by_rule(dict.fromkeys(COEFFICIENTS, 0.0), threshold)
     blended = sorted(map(blend, similarities, coverages), reverse=True)
     following = blended[1:_NEXT] or [0.0]
     signals = {
@@ -59,7 +55,17 @@ def weigh(similarities: Sequence[float], coverages: Sequence[float], terms: Shar
         "identified": float(any(terms.identified)),
         "lead": blended[0] - sum(following) / len(following),
     }
-    return Evidence(signals, threshold)
+    return _by_rule(signals, threshold)
+
+
+def of_relevance(best: float, threshold: float) -> Evidence:
+    """Return the evidence of chunks to the best of which a cross-encoder gave this score."""
+    return Evidence(best, threshold, {"relevance": best})
+
+
+def _by_rule(signals: dict[str, float], threshold: float) -> Evidence:
+    total = INTERCEPT + sum(weight * signals[name] for name, weight in COEFFICIENTS.items())
+    return Evidence(1 / (1 + math.exp(-total)), threshold, signals)
 
 
 def blend(similarity: float, coverage: float) -> float:

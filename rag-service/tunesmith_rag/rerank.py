@@ -31,11 +31,15 @@ class RerankFailed(Exception):
 
 
 class Reranker(Protocol):
-    """Scores candidates; higher is better, comparable within one call only."""
+    """Scores candidates; higher is better. Without a threshold scores are comparable within one call only."""
 
     @property
     def name(self) -> str:
         """What explanations call it."""
+
+    @property
+    def threshold(self) -> float | None:
+        """The score that the best candidate of an answerable question has at least; None where scores do not tell."""
 
     async def score(self, question: str, candidates: Sequence[Candidate]) -> list[float]:
         """Return one score a candidate, in order; raises `RerankFailed`."""
@@ -48,6 +52,7 @@ class FusedOrder:
     """Leaves the fused ranking as it is."""
 
     name = "none"
+    threshold: float | None = None
 
     async def score(self, question: str, candidates: Sequence[Candidate]) -> list[float]:  # noqa: ARG002 - Protocol
         """Return the worth of each candidate in the fused ranking."""
@@ -61,6 +66,7 @@ class WordsAndMeaning:
     """Similarity plus coverage of the question's rare terms, weighed as on the tuning half of the question set."""
 
     name = "words"
+    threshold: float | None = None
 
     async def score(self, question: str, candidates: Sequence[Candidate]) -> list[float]:  # noqa: ARG002 - Protocol
         """Return how well each candidate fits by meaning and by words."""
@@ -71,14 +77,17 @@ class WordsAndMeaning:
 
 
 class RerankEndpoint:
-    """A cross-encoder at `url` + `/v1/rerank`; a call takes `seconds` at the most."""
+    """A cross-encoder at `url` + `/v1/rerank`; a call takes `seconds` at the most. Its best score is evidence with a
+    `threshold`.
+    """
 
     name = "endpoint"
 
-    def __init__(self, url: str, model: str, api_key: str, seconds: float) -> None:
+    def __init__(self, url: str, model: str, api_key: str, seconds: float, threshold: float | None = None) -> None:
         headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
         self._client = httpx.AsyncClient(base_url=url, headers=headers, timeout=seconds)
         self._model = model
+        self.threshold = threshold
 
     async def score(self, question: str, candidates: Sequence[Candidate]) -> list[float]:
         """Return the endpoint's `relevance_score` of each candidate."""

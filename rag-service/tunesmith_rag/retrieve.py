@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tunesmith_rag.diversity import diverse_order
-from tunesmith_rag.evidence import Evidence, weigh
+from tunesmith_rag.evidence import Evidence, of_relevance, weigh
 from tunesmith_rag.fusion import Ranking, fuse
 from tunesmith_rag.index import Matrix
 from tunesmith_rag.legs import Legs
@@ -60,11 +60,12 @@ class Retriever:
         found = await self._finder.find(store, versions.vectors, asked, depth, question.where)
         legs = weighed_legs(found, versions, question.weights)
         pool, vectors = await self._pool(store.index, found, versions, legs, question.count)
-        judged, evidence = await self._judged(store.index, question, pool)
+        judged, by_rule = await self._judged(store.index, question, pool)
         stages, notes = await self._staged(question, judged, vectors)
         kept = [result for result in stages.diverse if result.score >= question.score_threshold][: question.count]
         data = merged(kept) if question.merge_neighbours else kept
         notes += [_coming(found.coming)] if found.coming else []
+        evidence = self._by_relevance(question, stages) or by_rule
         return Results(data, versions.texts, evidence, stages, versions.notes + notes, legs, found.documents)
 
     async def _pool(
@@ -116,6 +117,15 @@ class Retriever:
         diverse = [reranked[place] for place in diverse_order([one.relevance for one in reranked], rows, weight)]
         low = [result for result in diverse if result.score < question.score_threshold]
         return Stages(pool, reranker.name, reranked, weight, diverse, low), notes
+
+    def _by_relevance(self, question: Question, stages: Stages) -> Evidence | None:
+        """Return the evidence of the best chunk's score, where the reranker gave one that tells."""
+        reranker = self._defaults.reranker
+        if reranker.threshold is None or stages.reranker != reranker.name:
+            return None
+        if not stages.reranked or question.threshold == 0:
+            return None
+        return of_relevance(stages.reranked[0].relevance, question.threshold or reranker.threshold)
 
 
 def _coming(documents: int) -> str:

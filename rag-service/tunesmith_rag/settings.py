@@ -75,6 +75,11 @@ class RagSettings(ServiceSettings):
     rerank_model: str = Field(default="", description="The model that the endpoint is asked for.")
     rerank_api_key: SecretStr = Field(default=SecretStr(""), description="The endpoint's key.")
     rerank_seconds: float = Field(default=3, gt=0, description="How long it may take; then the fused order stays.")
+    rerank_threshold: float | None = Field(
+        default=None,
+        description="The least score of the endpoint's best chunk, in place of evidence_threshold; below it nothing is "
+        "answered. Default: the endpoint only orders.",
+    )
     diversity: float = Field(
         default=0.3, ge=0, le=1, description="What likeness to a better chunk counts against a chunk; 0 is nothing."
     )

@@ -1,0 +1,53 @@
+"""Where llama.cpp's own programs are kept, and for which processor they are built: the worker builds, the engine looks.
+
+A build is the folder `<cache_dir>/llama.cpp-<version>-<processor>` with `bin/` in it, so that a cache which several
+machines share has the builds of all of them.
+"""
+
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+
+SERVER = "llama-server"
+
+PORTABLE: Mapping[str, str] = {"GGML_NATIVE": "OFF"}
+"""Options of llama.cpp's build for every processor of this machine's kind; on x86-64 those with AVX2."""
+
+# What an option needs, in the words of /proc/cpuinfo. AMX is left out: virtual machines announce it and do not allow
+# it, which ends a program at its first such instruction. That is also why llama.cpp is not left to look for itself.
+_AVX512 = {"avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"}
+_NEEDS = {
+    "GGML_AVX_VNNI": {"avx_vnni"},
+    "GGML_AVX512": _AVX512,
+    "GGML_AVX512_BF16": _AVX512 | {"avx512_bf16"},
+    "GGML_AVX512_VBMI": _AVX512 | {"avx512vbmi"},
+    "GGML_AVX512_VNNI": _AVX512 | {"avx512_vnni"},
+}
+
+
+def native(machine: str = platform.machine(), cpuinfo: Path = Path("/proc/cpuinfo")) -> Mapping[str, str]:
+    """Options of llama.cpp's build for the processor of this machine; the portable ones where nothing tells it."""
+    if machine != "x86_64":
+        return {"GGML_NATIVE": "ON"}
+    if not cpuinfo.is_file():
+        return PORTABLE
+    lines = (line for line in cpuinfo.read_text().splitlines() if line.startswith("flags"))
+    flags = set(next(lines, "").partition(":")[2].split())
+    return {**PORTABLE, **{option: "ON" for option, needed in _NEEDS.items() if needed <= flags}}
+
+
+def build_folder(cache_dir: Path, version: str, options: Mapping[str, str]) -> Path:
+    """The folder of the build of that version with these options, whether it is there or not."""
+    return cache_dir / f"llama.cpp-{version}-{_processor(options)}"
+
+
+def built_server(cache_dir: Path) -> Path | None:
+    """The newest llama-server that was built for the processor of this machine, if there is any."""
+    found = cache_dir.glob(f"llama.cpp-*-{_processor(native())}/bin/{SERVER}")
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _processor(options: Mapping[str, str]) -> str:
+    """What a build is called after: `x86_64-avx512-avx512_vnni`."""
+    chosen = sorted(option.removeprefix("GGML_").lower() for option, value in options.items() if value == "ON")
+    return "-".join([platform.machine(), *chosen])
