@@ -106,10 +106,6 @@ class Fill:
         seen = self._seen
         _refuse_without_text(seen)
         await self._report(chunks_total=seen.chunks, usage_bytes=seen.text_bytes, facts=seen.facts)
-        with suppress(
-            OSError
-        ):  # now, when it takes no time from embedding; without it the next document starts its own
-            await self._tools.parsers.prepare()
 
     async def _embedded(self) -> AsyncGenerator[tuple[list[Chunk], list[Vector]]]:
         """Yield windows of chunks that are not in the index yet, with their vectors."""
@@ -151,6 +147,9 @@ class Fill:
                     yield Chunk(self._order.document_id, self._seen.chunks, page.number, text)
                     self._seen.chunks += 1
         await self._report(chunks_total=self._seen.chunks)
+        with suppress(OSError):  # without it the next document starts its own
+            # Now, while embedding needs the processors, too: a document that follows would wait for it, idly.
+            await self._tools.parsers.prepare()
 
     async def _splitter(self) -> Callable[[str], list[str]]:
         """Return what splits a page for the embedding model; pages are read on while the model is waited for."""
