@@ -81,6 +81,7 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=cache,target=/llama.
     && mkdir -p /opt/llama.cpp/source \
     && cp -r "$made/bin" /opt/llama.cpp/bin && strip /opt/llama.cpp/bin/* \
     && mkdir /opt/server && mv /opt/llama.cpp/bin/llama-server /opt/server/ \
+    && cp /opt/llama.cpp/bin/llama-quantize /opt/server/ \
     && cp -r "$made"/source/convert_*.py "$made/source/conversion" "$made/source/gguf-py" "$made/source/LICENSE" \
        /opt/llama.cpp/source/ \
     && python -m compileall -q /opt/llama.cpp/source

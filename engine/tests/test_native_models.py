@@ -162,7 +162,8 @@ REFUSED_CREATES = {
     "missing blob": ({"model": "x", "files": {"a": "sha256:" + "0" * 64}}, 400, "upload it"),
     "unknown base": ({"model": "x", "from": "nosuch"}, 404, "model 'nosuch' not found"),
     "parameter type": ({"model": "x", "from": CHAT, "parameters": {"top_k": "x"}}, 500, "must be of type integer"),
-    "quantize": ({"model": "x", "from": CHAT, "quantize": "Q4_K_M"}, 501, "does not quantise"),
+    "quantize to what": ({"model": "x", "from": CHAT, "quantize": "Q4"}, 400, "unsupported quantization type Q4 - "),
+    "quantize of what": ({"model": "x", "from": CHAT, "quantize": "q4_K_M"}, 400, "and this one is Q8_0: "),
 }
 
 

@@ -5,6 +5,8 @@ All of the engine's tests run in one with `TUNESMITH_ENGINE_LLAMA_SERVER=<path> 
 
 import asyncio
 import contextlib
+import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +15,10 @@ import ollama
 import psutil
 import pytest
 
-from tunesmith_finetune.llama_cpp import Toolbox
+from tunesmith_finetune.llama_cpp import LlamaCpp, Toolbox
 from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.settings import WorkerSettings
+from tunesmith_shared.llama_cpp import QUANTIZE
 from tunesmith_shared.testing import Platform, platform_at, wait_for_models
 
 from .conftest import CHAT, EMBEDDING, Engine, copy_store, write_adapter
@@ -25,9 +28,18 @@ TEXTS = ["The lighthouse keeper climbs the stairs.", "Salt."]
 
 
 @pytest.fixture(scope="module")
-def real_engine(engine_platform: Platform, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def llama_cpp(tmp_path_factory: pytest.TempPathFactory) -> LlamaCpp:
+    """llama.cpp's programs in the cache, built by the worker's own code if they are not there."""
     worker = WorkerSettings(data_dir=tmp_path_factory.mktemp("worker"))
-    asyncio.run(Toolbox(worker.cache_dir, worker.llama_cpp_requirements, Limits(None, BUILD_SECONDS)).get())
+    return asyncio.run(Toolbox(worker.cache_dir, worker.llama_cpp_requirements, Limits(None, BUILD_SECONDS)).get())
+
+
+@pytest.fixture(scope="module")
+def real_engine(
+    engine_platform: Platform,
+    llama_cpp: LlamaCpp,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("real-llama-server")
     with platform_at(folder, TUNESMITH_ENGINE_LLAMA_SERVER="") as platform:  # as it is by default
         copy_store(engine_platform, folder)
@@ -63,6 +75,26 @@ def test_an_adapter_and_its_base_share_a_server(real_engine: Engine, tmp_path: P
     shared = real_engine.process_of("adapted").pid
     assert real_engine.say(CHAT, "Once upon", temperature=0, num_predict=8) == plain
     assert real_engine.process_of(CHAT).pid == shared
+
+
+def test_a_model_in_half_precision_is_quantised(real_engine: Engine, llama_cpp: LlamaCpp, tmp_path: Path) -> None:
+    half = tmp_path / "half.gguf"
+    command = (llama_cpp.tool(QUANTIZE), "--allow-requantize", real_engine.show_path(CHAT), str(half), "F16")
+    subprocess.run(command, check=True, capture_output=True)
+    real_engine.ollama.create(
+        model="half", files={"half.gguf": real_engine.ollama.create_blob(half)}, system="Be brief."
+    )
+    body = {"model": "small", "from": "half", "quantize": "q4_K_M"}
+    answered = [json.loads(line) for line in real_engine.http.post("/api/create", json=body).text.splitlines()]
+    told = [one["status"] for one in answered]
+    assert "quantizing F16 model to Q4_K_M" in told and told[-1] == "success"
+    small = real_engine.ollama.show("small")
+    assert small.details is not None and small.details.quantization_level == "Q4_K_M"
+    assert "Be brief." in (small.modelfile or "")
+    sizes = {model.model: model.size or 0 for model in real_engine.ollama.list().models}
+    assert sizes["small:latest"] < sizes["half:latest"] / 2
+    assert real_engine.say("small", "Once upon a time", num_predict=8)
+    assert list((real_engine.models_dir / ".incoming").iterdir()) == []
 
 
 def test_a_model_that_cannot_be_loaded_gives_llama_cpps_reason(real_engine: Engine) -> None:

@@ -16,6 +16,7 @@ from tunesmith_engine.llama_server import choose, version
 from tunesmith_engine.models import Catalog
 from tunesmith_engine.process import LIBRARY, ModelProcess, own_server
 from tunesmith_engine.pull import Puller
+from tunesmith_engine.quantise import quantiser
 from tunesmith_engine.registry import Registries
 from tunesmith_engine.residency import Limits
 from tunesmith_engine.scheduler import Scheduler
@@ -55,6 +56,7 @@ def create_app(settings: EngineSettings) -> FastAPI:
         )
         app.state.inference = Inference(settings, Catalog(store), scheduler)
         registries = Registries(settings.registry_hosts)
+        app.state.quantiser = functools.partial(quantiser, settings)
         app.state.puller = Puller(store, registries)
         preparation = asyncio.create_task(asyncio.to_thread(_prepare_store, store, settings))
         await asyncio.wait({preparation}, timeout=_SEED_WAIT_SECONDS)

@@ -1,15 +1,17 @@
 """``/api/create``: a model from another one or an uploaded file, with its own system message, parameters, adapter."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from tunesmith_engine.models import Json
 from tunesmith_engine.options import check_options
-from tunesmith_shared.errors import BadRequest, NotFound, Unsupported
+from tunesmith_engine.quantise import Quantising, check_quantize, quantised
+from tunesmith_shared.errors import BadRequest, NotFound
 from tunesmith_shared.store import (
     GgufHeader,
     Layer,
@@ -55,20 +57,22 @@ class Base:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A checked request; carrying it out only fails when the disk does."""
+    """A checked request; carrying it out only fails when the disk does, or llama-quantize."""
 
     name: ModelName
     request: CreateRequest
     base: Base
     adapter: Layer | None
+    quantising: Quantising | None
     reports: list[str] = field(default_factory=list)
 
 
-def plan_create(store: ModelStore, request: CreateRequest) -> Plan:
-    """Check everything before anything is written. Raises BadRequest, NotFound, InvalidOption."""
+def plan_create(store: ModelStore, request: CreateRequest, quantiser: Callable[[], Path]) -> Plan:
+    """Check everything before anything is written; `quantiser` finds llama-quantize.
+
+    Raises BadRequest, NotFound, InvalidOption, Unsupported.
+    """
     name = ModelName.parse(request.model or request.name)
-    if request.quantize:
-        raise Unsupported("this engine does not quantise; give it a quantised GGUF", param="quantize")
     if not request.from_ and not request.files:
         raise BadRequest("neither 'from' or 'files' was specified", param="from")
     check_options(request.parameters)
@@ -76,19 +80,24 @@ def plan_create(store: ModelStore, request: CreateRequest) -> Plan:
     base = _from_model(store, request.from_) if request.from_ else _from_files(store, request.files)
     if request.files and not request.from_:
         reports.append("parsing GGUF")
+    wanted = request.quantize
+    quantising = Quantising(check_quantize(wanted, base.header.file_type), quantiser()) if wanted else None
     reports += [f"using existing layer {layer.digest}" for layer in base.layers]
     if request.template and request.template not in _templates(store, base):
         raise BadRequest(
             "this engine renders with the GGUF's own chat template and not with a Go template; leave 'template' out",
             param="template",
         )
-    return Plan(name, request, base, _adapter(store, request.adapters, base), reports)
+    return Plan(name, request, base, _adapter(store, request.adapters, base), quantising, reports)
 
 
 async def run_create(store: ModelStore, plan: Plan) -> AsyncIterator[Json]:
     """Write the model, with Ollama's status lines."""
     for report in plan.reports:
         yield {"status": report}
+    if plan.quantising is not None:
+        yield {"status": f"quantizing {plan.base.header.file_type} model to {plan.quantising.kind}"}
+        plan = replace(plan, base=await _smaller(store, plan.base, plan.quantising))
     layers = await asyncio.to_thread(_new_layers, store, plan)
     for layer in layers:
         if layer not in plan.base.layers:
@@ -96,6 +105,16 @@ async def run_create(store: ModelStore, plan: Plan) -> AsyncIterator[Json]:
     yield {"status": "writing manifest"}
     await asyncio.to_thread(_write, store, plan, layers)
     yield {"status": "success"}
+
+
+async def _smaller(store: ModelStore, base: Base, quantising: Quantising) -> Base:
+    """The base with its model file in the other type."""
+    model = next(layer for layer in base.layers if layer.kind == "model")
+    path = store.blob_path(await quantised(store, store.blob_path(model.digest), quantising))
+    header = await asyncio.to_thread(read_gguf_header, path)
+    smaller = Layer.of("model", path.name.replace("sha256-", "sha256:"), path.stat().st_size)
+    layers = [smaller if layer == model else layer for layer in base.layers]
+    return Base(layers, base.config.model_copy(update={"file_type": header.file_type}), header)
 
 
 def _from_model(store: ModelStore, source: str) -> Base:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tunesmith_engine.specification import ALIAS, ERRORS_ONLY, Specification
-from tunesmith_shared.llama_cpp import built_server
+from tunesmith_shared.llama_cpp import SERVER, built
 
 _logger = logging.getLogger("tunesmith.engine.llama_server")
 
@@ -58,7 +58,7 @@ def choose(setting: str, cache_dir: Path) -> Path | None:
     """The llama-server of the setting, or the cache's for an empty one; None where models run in the library."""
     if setting:
         return None if setting == LIBRARY else Path(setting)
-    binary = built_server(cache_dir)
+    binary = built(cache_dir, SERVER)
     try:
         return binary and find(str(binary))
     except ValueError as error:

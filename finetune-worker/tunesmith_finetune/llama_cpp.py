@@ -22,9 +22,9 @@ from pathlib import Path
 from filelock import AsyncFileLock
 
 from tunesmith_finetune.processes import ChildFailed, Limits, run_child
-from tunesmith_shared.llama_cpp import SERVER, build_folder, native
+from tunesmith_shared.llama_cpp import QUANTIZE, SERVER, build_folder, native
 
-TOOLS = ("llama-quantize", "llama-export-lora", "llama-imatrix", "llama-tokenize")
+TOOLS = (QUANTIZE, "llama-export-lora", "llama-imatrix", "llama-tokenize")
 CONVERTERS = ("convert_hf_to_gguf.py", "convert_lora_to_gguf.py")
 
 BUILD_OPTIONS = {

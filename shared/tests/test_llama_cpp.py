@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith_shared.llama_cpp import PORTABLE, SERVER, build_folder, built_server, native
+from tunesmith_shared.llama_cpp import PORTABLE, SERVER, build_folder, built, native
 
 AVX512 = "avx512f avx512cd avx512vl avx512dq avx512bw"
 
@@ -42,8 +42,8 @@ def test_builds_for_other_processors_are_others(tmp_path: Path) -> None:
 
 
 def test_no_server_is_found_where_none_is_built_for_this_processor(tmp_path: Path) -> None:
-    assert built_server(tmp_path) is None
+    assert built(tmp_path, SERVER) is None
     other = build_folder(tmp_path, "1", {**native(), "GGML_OTHER": "ON"}) / "bin" / SERVER
     other.parent.mkdir(parents=True)
     other.touch()
-    assert built_server(tmp_path) is None
+    assert built(tmp_path, SERVER) is None

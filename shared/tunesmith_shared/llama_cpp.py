@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 SERVER = "llama-server"
+QUANTIZE = "llama-quantize"
 
 PORTABLE: Mapping[str, str] = {"GGML_NATIVE": "OFF"}
 """Options of llama.cpp's build for every processor of this machine's kind; on x86-64 those with AVX2."""
@@ -41,9 +42,9 @@ def build_folder(cache_dir: Path, version: str, options: Mapping[str, str]) -> P
     return cache_dir / f"llama.cpp-{version}-{_processor(options)}"
 
 
-def built_server(cache_dir: Path) -> Path | None:
-    """The newest llama-server that was built for the processor of this machine, if there is any."""
-    found = cache_dir.glob(f"llama.cpp-*-{_processor(native())}/bin/{SERVER}")
+def built(cache_dir: Path, program: str) -> Path | None:
+    """The newest of that program that was built for the processor of this machine, if there is any."""
+    found = cache_dir.glob(f"llama.cpp-*-{_processor(native())}/bin/{program}")
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 

@@ -119,7 +119,7 @@ async def create(
 ) -> Response:
     """Make a model from another one or from uploaded files."""
     store = engine.catalog.store
-    plan = await asyncio.to_thread(plan_create, store, body)
+    plan = await asyncio.to_thread(plan_create, store, body, request.app.state.quantiser)
     if body.stream:
         return await streamed(request, json_lines(run_create(store, plan)), NDJSON)
     return FastJson((await collected(run_create(store, plan)))[-1])
