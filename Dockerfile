@@ -30,6 +30,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM packages AS rag-packages
 COPY rag-service/tunesmith_rag/__init__.py rag-service/tunesmith_rag/bert_graph.py \
      rag-service/tunesmith_rag/openvino_cpu.py rag-service/tunesmith_rag/prepared.py tunesmith_rag/
+COPY shared/tunesmith_shared/__init__.py shared/tunesmith_shared/processor.py tunesmith_shared/
 RUN --mount=type=cache,target=/root/.cache/pip \
     python -m pip --python /opt/venv/bin/python install --quiet --no-compile --no-deps --require-hashes \
         -r requirements/rag.lock \
@@ -75,7 +76,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 COPY finetune-worker/tunesmith_finetune/__init__.py finetune-worker/tunesmith_finetune/child.py \
      finetune-worker/tunesmith_finetune/llama_cpp.py finetune-worker/tunesmith_finetune/processes.py \
      finetune-worker/tunesmith_finetune/tools.py tunesmith_finetune/
-COPY shared/tunesmith_shared/__init__.py shared/tunesmith_shared/llama_cpp.py tunesmith_shared/
+COPY shared/tunesmith_shared/__init__.py shared/tunesmith_shared/llama_cpp.py shared/tunesmith_shared/processor.py \
+     tunesmith_shared/
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=cache,target=/llama.cpp-builds \
     made=$(python -m tunesmith_finetune.tools /llama.cpp-builds requirements/llama-cpp.txt) \
     && mkdir -p /opt/llama.cpp/source \

@@ -1,39 +1,15 @@
 """Reranking: by words and meaning, and by an endpoint that is a real server."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from aiohttp import web
 
 from tunesmith_rag.rerank import Candidate, FusedOrder, RerankEndpoint, RerankFailed, WordsAndMeaning
 from tunesmith_shared.testing import free_port
 
+from .rerank_server import reranker_at
+
 CANDIDATES = [Candidate("cats eat fish", 0.5, 0.1, 0.03), Candidate("fault E47", 0.4, 1.0, 0.02)]
-
-
-@asynccontextmanager
-async def reranker_at(answer: Any, seen: list[dict[str, Any]]) -> AsyncIterator[str]:
-    """A server with `/v1/rerank` that answers with `answer`, or never when it is None."""
-
-    async def rerank(request: web.Request) -> web.Response:
-        seen.append({**await request.json(), "authorization": request.headers.get("authorization")})
-        if answer is None:
-            await asyncio.Event().wait()
-        return web.json_response(answer)
-
-    app = web.Application()
-    app.router.add_post("/v1/rerank", rerank)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield site.name
-    finally:
-        await runner.cleanup()
 
 
 async def test_words_and_meaning_put_the_text_with_the_rare_term_first() -> None:

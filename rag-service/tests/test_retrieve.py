@@ -15,13 +15,15 @@ from tunesmith_rag.index import Chunk, ChunkIndex, Filter, Matrix, Near
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.ranking import Question, Weights
-from tunesmith_rag.rerank import Candidate, FusedOrder, Reranker, RerankFailed, WordsAndMeaning
+from tunesmith_rag.rerank import RerankEndpoint, Reranker, WordsAndMeaning
 from tunesmith_rag.retrieve import Defaults, Retriever
 from tunesmith_rag.rewrite import Rewriter, Versions
 from tunesmith_rag.versions import Wording
 from tunesmith_shared.database import Database
 from tunesmith_shared.tables import Document, VectorStore
-from tunesmith_shared.testing import Platform
+from tunesmith_shared.testing import Platform, free_port
+
+from .rerank_server import reranker_at
 
 STORE = VectorStore(
     id="vs-1", owner="me", name="", embedding_model="all-minilm", details={}, created_at=1, last_active_at=1
@@ -171,33 +173,16 @@ async def test_filters_choose_the_same_chunks_by_meaning_and_by_words(bench: Ben
         ), where
 
 
-class BrokenReranker(FusedOrder):
-    """Fails as an endpoint that is gone."""
-
-    name = "endpoint"
-
-    async def score(self, question: str, candidates: Sequence[Candidate]) -> list[float]:  # noqa: ARG002 - fails
-        raise RerankFailed("The chunks were not reranked: gone.")
-
-
 async def test_a_reranker_that_fails_leaves_the_fused_order_and_a_note(bench: Bench) -> None:
     await bench.add("ferry", "completed", [TEXT, "Cats eat fish.", "The ferry is blue."])
-    broken = Retriever(bench.database, bench.legs, bench.wording, Defaults(BrokenReranker(), 0.0, 0.2))
+    endpoint = RerankEndpoint(f"http://127.0.0.1:{free_port()}", "cross-encoder", "", 30)
+    broken = Retriever(bench.database, bench.legs, bench.wording, Defaults(endpoint, 0.0, 0.2))
     found = await broken.search(STORE, Question(["When does the ferry leave?"], 3))
+    await endpoint.close()
     plain = await bench.retriever.search(STORE, Question(["When does the ferry leave?"], 3, rerank=False, diversity=0))
-    assert found.notes == ["The chunks were not reranked: gone."]
+    assert len(found.notes) == 1 and "not reranked: the endpoint gave no scores (ConnectError" in found.notes[0]
     assert found.stages.reranker == "none"
     assert [result.chunk.id for result in found.data] == [result.chunk.id for result in plain.data]
-
-
-class Scores(FusedOrder):
-    """Scores chunks by their place in the fused order, as an endpoint does whose best score is 0.4."""
-
-    name = "endpoint"
-    threshold = 0.3
-
-    async def score(self, question: str, candidates: Sequence[Candidate]) -> list[float]:  # noqa: ARG002 - fixed
-        return [0.4 - place for place in range(len(candidates))]
 
 
 async def test_a_cross_encoder_with_a_threshold_decides_what_is_answered(bench: Bench) -> None:
@@ -209,14 +194,18 @@ async def test_a_cross_encoder_with_a_threshold_decides_what_is_answered(bench: 
 
     by_rule = await evidence(WordsAndMeaning())
     assert by_rule is not None and set(by_rule.signals) == set(COEFFICIENTS)
-    assert await evidence(Scores()) == Evidence(0.4, 0.3, {"relevance": 0.4})
-    stricter = await evidence(Scores(), threshold=0.5)
-    assert stricter == Evidence(0.4, 0.5, {"relevance": 0.4}) and not stricter.sufficient
-    assert await evidence(Scores(), threshold=0.0) is None
-    assert await evidence(Scores(), rerank=False) == by_rule
-    broken = BrokenReranker()
-    broken.threshold = 0.3
-    assert await evidence(broken) == by_rule
+    scores = [{"index": place, "relevance_score": 0.4 - place} for place in range(3)]
+    async with reranker_at({"results": scores}, []) as url:
+        endpoint = RerankEndpoint(url, "cross-encoder", "", 30, threshold=0.3)
+        assert await evidence(endpoint) == Evidence(0.4, 0.3, {"relevance": 0.4})
+        stricter = await evidence(endpoint, threshold=0.5)
+        assert stricter == Evidence(0.4, 0.5, {"relevance": 0.4}) and not stricter.sufficient
+        assert await evidence(endpoint, threshold=0.0) is None
+        assert await evidence(endpoint, rerank=False) == by_rule
+        await endpoint.close()
+    gone = RerankEndpoint(url, "cross-encoder", "", 30, threshold=0.3)
+    assert await evidence(gone) == by_rule
+    await gone.close()
 
 
 async def test_words_put_the_chunk_with_the_code_first_and_the_stages_show_why(bench: Bench) -> None:

@@ -11,27 +11,18 @@ OpenVINO and its oneDNN from it, and leave them everything below (OpenVINO's pag
 import os
 import sys
 from collections.abc import Collection
-from contextlib import suppress
-from pathlib import Path
+
+from tunesmith_shared.processor import flags
 
 _WITHOUT_AMX = dict.fromkeys(("OV_CPU_MAX_ISA", "ONEDNN_MAX_CPU_ISA"), "AVX512_CORE_BF16")
 
 
-def limits(flags: Collection[str]) -> dict[str, str]:
-    """Return the environment variables for a processor with these `flags`, as `/proc/cpuinfo` names them."""
-    return _WITHOUT_AMX if any(flag.startswith("amx_") for flag in flags) else {}
+def limits(has: Collection[str]) -> dict[str, str]:
+    """Return the environment variables for a processor that has these flags, as `/proc/cpuinfo` names them."""
+    return _WITHOUT_AMX if any(flag.startswith("amx_") for flag in has) else {}
 
 
-def _flags() -> set[str]:
-    """Return this processor's flags; none where the system does not say."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("flags"):
-                return set(line.partition(":")[2].split())
-    return set()
-
-
-for _name, _value in limits(_flags()).items():
+for _name, _value in limits(flags()).items():
     os.environ.setdefault(_name, _value)
 sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type] # what importing it raises, it expects
 

@@ -8,6 +8,8 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 
+from tunesmith_shared.processor import CPUINFO, flags
+
 SERVER = "llama-server"
 QUANTIZE = "llama-quantize"
 
@@ -26,15 +28,12 @@ _NEEDS = {
 }
 
 
-def native(machine: str = platform.machine(), cpuinfo: Path = Path("/proc/cpuinfo")) -> Mapping[str, str]:
+def native(machine: str = platform.machine(), cpuinfo: Path = CPUINFO) -> Mapping[str, str]:
     """Options of llama.cpp's build for the processor of this machine; the portable ones where nothing tells it."""
     if machine != "x86_64":
         return {"GGML_NATIVE": "ON"}
-    if not cpuinfo.is_file():
-        return PORTABLE
-    lines = (line for line in cpuinfo.read_text().splitlines() if line.startswith("flags"))
-    flags = set(next(lines, "").partition(":")[2].split())
-    return {**PORTABLE, **{option: "ON" for option, needed in _NEEDS.items() if needed <= flags}}
+    has = flags(cpuinfo)
+    return {**PORTABLE, **{option: "ON" for option, needed in _NEEDS.items() if needed <= has}}
 
 
 def build_folder(cache_dir: Path, version: str, options: Mapping[str, str]) -> Path:
