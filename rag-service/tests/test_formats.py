@@ -4,7 +4,6 @@ import os
 import shutil
 import time
 import zipfile
-from contextlib import aclosing
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from tunesmith_rag import testing
 from tunesmith_rag.pages import DocumentRefused, Page
-from tunesmith_rag.parse import ParseLimits, parse
+from tunesmith_rag.parse import ParseLimits
 
 HTML = b"""<!DOCTYPE html><html><head><title>x</title><style>p {}</style></head><body><nav>menu</nav>
 <h1>Ferries</h1><p>The ferry <b>leaves</b>
@@ -32,8 +31,7 @@ LINES = "The lighthouse of Amrum is red and white.\nIts keeper is called Boy Jen
 async def read(tmp_path: Path, name: str, content: bytes, limits: ParseLimits | None = None) -> list[Page]:
     file = tmp_path / "document"
     file.write_bytes(content)
-    async with aclosing(parse(file, name, limits or ParseLimits())) as pages:
-        return [page async for page in pages]
+    return await testing.pages_of(file, name, limits)
 
 
 def archive(**files: str) -> bytes:
@@ -138,5 +136,5 @@ async def test_a_recogniser_that_hangs_is_ended_and_the_document_goes_on(tmp_pat
 async def test_reading_goes_on_from_a_page(tmp_path: Path) -> None:
     file = tmp_path / "document"
     file.write_bytes(testing.pdf("one", "two", "three"))
-    async with aclosing(parse(file, "a.pdf", ParseLimits(), first=3)) as pages:
-        assert [(page.number, page.text) async for page in pages] == [(3, "three")]
+    pages = await testing.pages_of(file, "a.pdf", first=3)
+    assert [(page.number, page.text) for page in pages] == [(3, "three")]

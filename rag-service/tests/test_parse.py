@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from contextlib import aclosing
 from pathlib import Path
 
 import psutil
@@ -12,7 +11,7 @@ from pypdfium2 import PdfDocument
 
 from tunesmith_rag import pdf_text, testing
 from tunesmith_rag.pages import DocumentRefused, Page
-from tunesmith_rag.parse import ParseLimits, parse
+from tunesmith_rag.parse import ParseLimits
 from tunesmith_rag.pdf import Wanted, pages_of
 
 GOOD = testing.pdf("The first page is about cats.", "The second page is about dogs.", "")
@@ -23,8 +22,7 @@ EXPLODING = testing.one_page(testing.packed(b" ", 500))
 async def read(tmp_path: Path, content: bytes, limits: ParseLimits | None = None, name: str = "x.pdf") -> list[Page]:
     file = tmp_path / "document"
     file.write_bytes(content)
-    async with aclosing(parse(file, name, limits or ParseLimits())) as pages:
-        return [page async for page in pages]
+    return await testing.pages_of(file, name, limits)
 
 
 async def refusal(tmp_path: Path, content: bytes, limits: ParseLimits | None = None) -> DocumentRefused:
@@ -123,7 +121,7 @@ async def test_a_document_that_keeps_its_reader_busy_is_stopped(tmp_path: Path) 
     refused = await refusal(tmp_path, BUSY, ParseLimits(seconds=1.0))
     assert "was stopped" in str(refused) or "its reader stopped" in str(refused)
     assert time.monotonic() - start < 60
-    assert not [child for child in psutil.Process().children() if "tunesmith_rag.parse_child" in child.cmdline()]
+    assert not [child for child in psutil.Process().children() if "tunesmith_rag.parse_server" in child.cmdline()]
 
 
 async def test_memory_is_capped(tmp_path: Path) -> None:

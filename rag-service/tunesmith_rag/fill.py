@@ -9,7 +9,7 @@ chunks have fixed numbers, and those that `Progress` says are written are not em
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -147,9 +147,6 @@ class Fill:
                     yield Chunk(self._order.document_id, self._seen.chunks, page.number, text)
                     self._seen.chunks += 1
         await self._report(chunks_total=self._seen.chunks)
-        with suppress(OSError):  # without it the next document starts its own
-            # Now, while embedding needs the processors, too: a document that follows would wait for it, idly.
-            await self._tools.parsers.prepare()
 
     async def _splitter(self) -> Callable[[str], list[str]]:
         """Return what splits a page for the embedding model; pages are read on while the model is waited for."""

@@ -1,25 +1,22 @@
-"""Read an untrusted document in a child process with limits on memory, time, pages and output.
+"""An untrusted document is read in a process of its own with limits on memory, time, pages and output.
 
-Whatever a document does to its parser (loop, explode, crash), it happens there: the service gets pages, or a sentence
-for the document's owner. Not promised: that the child has no access to files or the network; it runs as this user.
+Whatever a document does to its parser (loop, explode, crash), it happens there (`parse_child.py`): the service gets
+pages, or a sentence for the document's owner. Not promised: that the process has no access to files or the network; it
+runs as this user.
 """
 
 import asyncio
 import json
-import os
-import signal
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import suppress
+from asyncio import StreamReader
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tunesmith_rag.pages import DocumentRefused, Page
 
-_LINE_BYTES = 16 * 2**20
-"""The longest line taken from the child, one page's text in JSON. A printed page has a few KiB."""
+LINE_BYTES = 16 * 2**20
+"""The longest line taken from a reading process, one page's text in JSON. A printed page has a few KiB."""
 
 
 @dataclass(frozen=True)
@@ -39,53 +36,8 @@ class ParseLimits:
     ocr_pages: int = 500
 
 
-async def start() -> Process:
-    """Start a process that waits for a document to read; it ends with this process."""
-    # -I: neither the working directory nor the environment of the service decides what the child imports.
-    command = [sys.executable, "-I", "-m", "tunesmith_rag.parse_child"]
-    # One arena: otherwise each thread reserves a part of the address space, which is limited.
-    return await asyncio.create_subprocess_exec(
-        *command,
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=DEVNULL,
-        limit=_LINE_BYTES,
-        start_new_session=True,
-        env={"MALLOC_ARENA_MAX": "1"},
-    )
-
-
-async def end(child: Process) -> None:
-    """End what `start` gave, with the processes that it started: it leads a group of its own."""
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    await child.wait()
-
-
-async def parse(
-    path: Path, name: str, limits: ParseLimits, first: int = 1, ready: Process | None = None
-) -> AsyncGenerator[Page]:
-    """Yield the pages of the document at `path`, which its owner calls `name`, in order, from page `first` on.
-
-    They are read by `ready`, which `start` gave, or else by a new process.
-
-    The time limit is on waiting for the child, and follows the work: a document that finishes no page, or one in a
-    while, ends within a minute; a long healthy one goes on, and so does one whose pages are taken slowly. Close the
-    iterator (`contextlib.aclosing`) to end the child early.
-    Raises `DocumentRefused` with what its owner should do.
-    """
-    child = ready or await start()
-    try:
-        await _order(child, path, name, limits, first)
-        async for page in _pages(child, limits):
-            yield page
-    finally:
-        await end(child)
-
-
-async def _order(child: Process, path: Path, name: str, limits: ParseLimits, first: int) -> None:
-    """Tell the process what to read; one that is gone is noticed when it says nothing."""
-    assert child.stdin is not None  # noqa: S101 - started with a pipe
+def orders_for(path: Path, name: str, limits: ParseLimits, first: int) -> bytes:
+    """Return what tells a reading process what to read (`parse_child.py`)."""
     orders = {
         "path": str(path),
         "name": name,
@@ -98,17 +50,23 @@ async def _order(child: Process, path: Path, name: str, limits: ParseLimits, fir
         "cpu_seconds": max(1, round(limits.seconds)),
         "max_pages": limits.max_pages,
     }
-    with suppress(ConnectionError):
-        child.stdin.write(json.dumps(orders).encode() + b"\n")
-        await child.stdin.drain()
+    return json.dumps(orders).encode() + b"\n"
 
 
-async def _pages(child: Process, limits: ParseLimits) -> AsyncIterator[Page]:
+async def pages_from(lines: StreamReader, limits: ParseLimits) -> AsyncGenerator[Page]:
+    """Yield the pages of a document in order as a reading process writes them.
+
+    The time limit is on waiting for the process, and follows the work: a document that finishes no page, or one in a
+    while, ends within a minute; a long healthy one goes on, and so does one whose pages are taken slowly.
+    Raises `DocumentRefused` with what its owner should do, and `OSError` when the system gave no process.
+    """
     clock = asyncio.get_running_loop().time
+    if not await lines.readline():
+        raise OSError("The system started no process to read the document with.")
     left, characters = limits.seconds, 0
     while True:
         asked = clock()
-        line = await _next_line(child, left, limits)
+        line = await _next_line(lines, left, limits)
         left -= clock() - asked
         if "recognising" in line:
             left += limits.ocr_seconds
@@ -129,10 +87,9 @@ async def _pages(child: Process, limits: ParseLimits) -> AsyncIterator[Page]:
         yield page
 
 
-async def _next_line(child: Process, seconds: float, limits: ParseLimits) -> dict[str, Any]:
-    assert child.stdout is not None  # noqa: S101 - started with a pipe
+async def _next_line(lines: StreamReader, seconds: float, limits: ParseLimits) -> dict[str, Any]:
     try:
-        line = await asyncio.wait_for(child.stdout.readline(), max(0.0, seconds))
+        line = await asyncio.wait_for(lines.readline(), max(0.0, seconds))
     except TimeoutError as error:
         raise DocumentRefused(
             "invalid_file",
@@ -147,8 +104,7 @@ async def _next_line(child: Process, seconds: float, limits: ParseLimits) -> dic
     if line:
         parsed: dict[str, Any] = json.loads(line)
         return parsed
-    # The child died without a word: the memory limit inside C code, the CPU limit, or a crash of the parser.
-    await child.wait()
+    # The process died without a word: the memory limit inside C code, the CPU limit, or a crash of the parser.
     raise DocumentRefused(
         "invalid_file",
         "The document could not be read: its reader stopped over it (too much memory or time, or a defect that "

@@ -1,9 +1,9 @@
-"""The child process that reads one untrusted document: `python -m tunesmith_rag.parse_child`.
+"""What the process does that reads one untrusted document, after `parse_server.py` has forked it.
 
-It waits for its orders, one JSON object in one line on standard input, and ends when nobody can send them any more. It
-writes one JSON object a line: pages, `{"recognising": number}` before a page whose text is read from its picture,
-then `{"done": true}`, or `{"error": ..., "code": ...}`. Limits on memory and CPU time are set here before anything of
-the document is touched; wall time and the amount of output are `parse.py`'s business.
+Its orders are one JSON object in one line on standard input. It writes one JSON object a line: `{"begun": true}`,
+pages, `{"recognising": number}` before a page whose text is read from its picture, then `{"done": true}`, or
+`{"error": ..., "code": ...}`. Limits on memory and CPU time are set here before anything of the document is touched;
+wall time and the amount of output are `parse.py`'s business.
 """
 
 import json
@@ -26,10 +26,8 @@ _MOST_AT_ONCE = 4
 
 def main() -> None:
     """Read the document that the orders name; leave with 0 whenever the outcome was said on standard output."""
-    line = sys.stdin.readline()
-    if not line:
-        return
-    orders = json.loads(line)
+    orders = json.loads(sys.stdin.readline())
+    _say({"begun": True})
     resource.setrlimit(resource.RLIMIT_AS, (orders["memory_bytes"],) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # nothing here has a reason to write a file
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -60,7 +58,3 @@ def _recogniser(orders: dict[str, Any], at_once: int) -> Tesseract | None:
 def _say(line: dict[str, object]) -> None:
     sys.stdout.write(json.dumps(line) + "\n")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main()

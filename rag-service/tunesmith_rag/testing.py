@@ -4,7 +4,7 @@ import asyncio
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +14,9 @@ from fpdf import FPDF
 from PIL import Image, ImageDraw, ImageFont
 from pypdf import PdfReader, PdfWriter
 
+from tunesmith_rag.pages import Page
+from tunesmith_rag.parse import ParseLimits
+from tunesmith_rag.parsers import Parsers
 from tunesmith_shared.auth import OWNER_HEADER
 from tunesmith_shared.clock import now
 from tunesmith_shared.database import Database
@@ -36,6 +39,16 @@ def pdf(*pages: str) -> bytes:
         if text:
             document.multi_cell(0, 6, text)
     return bytes(document.output())
+
+
+async def pages_of(file: Path, name: str, limits: ParseLimits | None = None, first: int = 1) -> list[Page]:
+    """The pages of the document in `file` from `first` on, as the service reads them; no process is left."""
+    parsers = Parsers(limits or ParseLimits())
+    try:
+        async with aclosing(parsers.pages(file, name, first)) as pages:
+            return [page async for page in pages]
+    finally:
+        await parsers.close()
 
 
 def scanned(pages: int) -> bytes:
