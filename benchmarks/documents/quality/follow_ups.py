@@ -47,14 +47,15 @@ def unrelated() -> list[Exchange]:
 async def report(books: Library, name: str, exchanges: Sequence[Exchange]) -> None:
     """Print what both ways find."""
     for way in ("by itself", "as the gateway"):
-        worth = []
+        worth, refused = [], 0
         for before, question, place in exchanges:
             queries = [question] if way == "by itself" else searched_for(question, before)
             found = await books.retriever.search(STORE, Question(queries, COUNT))
             places = [(result.chunk.document_id, result.chunk.page) for result in found.data]
+            refused += found.evidence is not None and not found.evidence.sufficient
             worth.append(1 / (places.index(place) + 1) if place in places else 0.0)
         recall = np.mean([one >= 1 / FIRST for one in worth])
-        print(f"{name} ({len(exchanges)}), {way}: recall@5 {recall:.3f}, MRR {np.mean(worth):.3f}")
+        print(f"{name} ({len(exchanges)}), {way}: recall@5 {recall:.3f}, MRR {np.mean(worth):.3f}, refused {refused}")
 
 
 async def measure(folder: Path) -> None:
