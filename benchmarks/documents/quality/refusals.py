@@ -48,6 +48,10 @@ class Given:
         """Whether the right page is given: cited first, or among those that the refusal names."""
         return asked.place in (self.named if self.refused(threshold) else self.cited[:1])
 
+    def first(self, asked: Asked, threshold: float) -> bool:
+        """Whether the first page that is given, cited or named, is the right one."""
+        return asked.place in (self.named if self.refused(threshold) else self.cited)[:1]
+
     def value(self, asked: Asked, threshold: float) -> bool:
         """Whether the expected value is shown: in the answer, or in the words that the refusal quotes."""
         shown = self.quoted if self.refused(threshold) else [self.answer]
@@ -74,7 +78,7 @@ async def given(books: Library, client: ollama.AsyncClient, asked: Asked) -> Giv
         answered.text,
         [(citation.file_id, citation.page) for citation in answered.citations],
         [(passage.file_id, passage.page) for passage in passages],
-        [passage.quote for passage in passages],
+        [passage.line for passage in passages],
     )
 
 
@@ -112,18 +116,20 @@ def report(half: str, questions: Sequence[Asked], outcomes: dict[str, Given], th
     known = [(asked, outcomes[asked.text]) for asked in questions if asked.answerable]
     unknown = [outcomes[asked.text] for asked in questions if not asked.answerable]
     print(f"\n{half}, {len(known)} answerable and {len(unknown)} unanswerable questions")
-    first = thresholds[0]
+    base = thresholds[0]
     for threshold in thresholds:
         refused = sum(one.refused(threshold) for _, one in known)
         pages = np.array([float(one.page(asked, threshold)) for asked, one in known])
         values = np.array([float(one.value(asked, threshold)) for asked, one in known])
+        first_pages = sum(one.first(asked, threshold) for asked, one in known)
         wrong = sum(not one.refused(threshold) and not one.value(asked, threshold) for asked, one in known)
-        more_pages = interval(pages - [one.page(asked, first) for asked, one in known])
-        more_values = interval(values - [one.value(asked, first) for asked, one in known])
+        more_pages = interval(pages - [one.page(asked, base) for asked, one in known])
+        more_values = interval(values - [one.value(asked, base) for asked, one in known])
         answered = [one for one in unknown if not one.refused(threshold)]
         cited = sum(bool(one.cited) for one in answered)
         print(
-            f"{threshold:.2f}: answerable: refused {refused}, right page {pages.sum():.0f} ({more_pages}), "
+            f"{threshold:.2f}: answerable: refused {refused}, "
+            f"right page {pages.sum():.0f} ({more_pages}), first {first_pages}, "
             f"right value {values.sum():.0f} ({more_values}), answered wrongly {wrong}; "
             f"unanswerable: refused {len(unknown) - len(answered)}, "
             f"answered without a citation {len(answered) - cited}, with one {cited}"
