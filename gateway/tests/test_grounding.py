@@ -266,6 +266,10 @@ def test_sources_without_enough_evidence_give_nothing() -> None:
     headed = Chunk("c", "c.pdf", 1, "2.2 The most borrowed\n\nNovels were borrowed most, as in every year before.", 0.5)
     assert together([Found([headed])], 3, "spare parts?").closest[0].quote.startswith("Novels")
     assert together([Found([replace(headed, score=LEAST_SIMILARITY - 0.01)])], 3, "spare parts?").closest == []
+    title = "The library | Annual report\n\n"
+    titled = [replace(headed, page=page, text=f"{title}Fact {page}.") for page in (1, 2)]
+    told = together([Found(titled)], 3, "Which report of the library?")
+    assert [passage.quote for passage in told.closest] == ["Fact 1.", "Fact 2."]
     unbroken = Chunk("b", "b.pdf", 1, "word " * 99, 0.5)
     cut = together([Found([unbroken])], 3, "word?").closest[0]
     assert (len(cut.line) <= 162, cut.quote) == (True, unbroken.text.strip())

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 _SENTENCE = re.compile(r"(?<=[.!?:])\s+(?=[\"'(\[]?\w)|\n{2,}")
-_CELLS = " | "
+_ENDS, _CELLS = ".!?", " | "
 _TOLD = re.compile(r"[.!?]$| \| ")
 """What a sentence or a table row has, and a heading has not."""
 _COMMON = re.compile(
@@ -84,12 +84,13 @@ def cite(question: str, answer: str, chunks: Sequence[Chunk]) -> list[Citation]:
     return checked(list(citations.values()), chunks)
 
 
-def telling_sentence(question: str, text: str) -> str:
+def telling_sentence(question: str, text: str, elsewhere: Sequence[str]) -> str:
     """Return the sentence of a chunk that shares most with a question, word for word; of equals one that is more than a
-    heading.
+    heading, and no running title: a line that stands in texts `elsewhere`, too, and is no whole sentence.
     """
-    words = _weights(question)
-    return max(_sentences(text), key=lambda sentence: (_share(words, sentence), bool(_TOLD.search(sentence))))
+    words, sentences = _weights(question), _sentences(text)
+    own = [one for one in sentences if one[-1:] in _ENDS or not any(one in other for other in elsewhere)]
+    return max(own or sentences, key=lambda sentence: (_share(words, sentence), bool(_TOLD.search(sentence))))
 
 
 def _least_share(index: int) -> float:

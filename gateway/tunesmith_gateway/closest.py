@@ -47,7 +47,8 @@ def closest_passages(question: str, chunks: Sequence[Chunk]) -> list[Passage]:
     for chunk in (chunk for chunk in chunks if chunk.score >= LEAST_SIMILARITY):
         place = chunk.file_id, chunk.page
         if place not in passages and len(passages) < _MOST:
-            quote = telling_sentence(question, chunk.text)
+            others = [other.text for other in chunks if (other.file_id, other.page) != place]
+            quote = telling_sentence(question, chunk.text, others)
             passages[place] = Passage(chunk.file_id, chunk.filename, chunk.page, quote, chunk.score)
     return list(passages.values())
 
