@@ -92,6 +92,8 @@ def document(client: httpx.Client, pdf: Path, question: str | None) -> None:
     body = {"prompt": question, "documents": [pdf.name], "max_new_tokens": 120, "temperature": 0}
     grounded = _post(client, "/generate", body)
     _answered(grounded)
+    if grounded["retrieval"]["refused"]:  # names its pages itself
+        return
     for citation in grounded["citations"]:
         console.print(f"  [green]{escape(citation['filename'])}, page {citation['page']}[/green]: ", end="")
         console.print(f"“{citation['quote']}”", markup=False)

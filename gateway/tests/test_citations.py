@@ -55,6 +55,12 @@ def test_a_quote_leaves_headings_out() -> None:
     assert quote == "The rain gauge is calibrated every 90 days."
 
 
+def test_a_quote_from_a_table_is_one_row() -> None:
+    rows = ["Code | Fault | Remedy", "F02 | Fan does not turn | Replace the motor", "F03 | Frozen | Thaw for two hours"]
+    quote = cite("What does F03 mean?", "F03 is frozen; thaw for two hours.", [chunk("\n".join(rows))])[0].quote
+    assert quote == rows[2]
+
+
 def test_a_citation_whose_quote_or_page_is_not_that_of_its_chunk_is_dropped() -> None:
     chunks = [chunk("The mast is 12 metres high.", page=2)]
     true = Citation(chunks[0].file_id, chunks[0].filename, 2, "The mast is 12 metres high.", 0)

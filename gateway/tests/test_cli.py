@@ -153,8 +153,16 @@ def test_documents_are_imported_asked_and_removed(cli: Cli) -> None:
     imported = cli("documents", "import", str(EXAMPLES / "handbook.pdf"), "--model", "cli-reader").stdout
     assert imported == "Imported handbook.pdf for cli-reader:latest.\n"
     assert cli("documents", "list", "--model", "cli-reader").stdout.split("\t")[2] == "completed"
-    question = ("documents", "ask", "How high is the mast?", "--model", "cli-reader", "--json")
-    assert "citations" in json.loads(cli(*question).stdout)
+    question = ("documents", "ask", "How much diesel does the fuel tank hold?", "--model", "cli-reader", "--json")
+    assert json.loads(cli(*question).stdout)["citations"]
+    unsure = "What salary does the chief observer earn?"
+    told = cli("documents", "ask", unsure, "--model", "cli-reader").stdout
+    assert told.count("handbook.pdf, page ") == len(told.splitlines()[3:-2]) > 0, told
+    assert told.splitlines()[-1].endswith("on the command line with --threshold 0."), told
+    insisted = ("--model", "cli-reader", "--threshold", "0", "--max-tokens", "6", "--json")
+    answers = [json.loads(cli("generate", unsure, "--document", "handbook.pdf", *insisted).stdout)]
+    answers.append(json.loads(cli("documents", "ask", unsure, *insisted[:4], "--json").stdout))
+    assert [answer["retrieval"]["refused"] for answer in answers] == [False, False]
     cli("documents", "delete", "handbook.pdf", "--model", "cli-reader")
     assert "has no documents" in cli(*question, fails=True).stderr
     cli("models", "delete", "cli-reader")

@@ -10,9 +10,9 @@ import pytest
 from openai import OpenAI
 
 from tunesmith_gateway.citations import Chunk
-from tunesmith_gateway.closest import LEAST_SIMILARITY
+from tunesmith_gateway.closest import LEAST_SIMILARITY, NOT_FOR_CERTAIN, NOT_IN_THE_DOCUMENTS, unrefused
 from tunesmith_gateway.documents import Found
-from tunesmith_gateway.grounding import NOT_IN_THE_DOCUMENTS, together
+from tunesmith_gateway.grounding import together
 from tunesmith_rag.testing import pdf
 from tunesmith_shared.testing import Platform
 
@@ -56,7 +56,7 @@ def test_an_answer_cites_the_page_with_words_that_stand_on_it(documents: httpx.C
     cited = answer["citations"][0]
     assert (cited["filename"], cited["page"]) == ("ferry.pdf", 2)
     assert cited["quote"] in FERRY
-    assert answer["retrieval"]["evidence"] > 0.17
+    assert answer["retrieval"]["evidence"] > 0.71
     assert (answer["retrieval"]["refused"], answer["retrieval"]["omitted_excerpts"]) == (False, 0)
 
 
@@ -69,14 +69,49 @@ def test_what_the_documents_do_not_speak_of_is_refused_without_asking_the_model(
     assert insisted["usage"]["completion_tokens"] > 0
 
 
-def test_a_refusal_names_the_passages_that_came_close(documents: httpx.Client) -> None:
+def test_a_refusal_names_and_cites_the_passages_that_came_close_and_says_how_to_insist(
+    documents: httpx.Client,
+) -> None:
     answer = ask(documents, NEAR, "ferry.pdf")
     passages = answer["retrieval"]["closest_passages"]
     assert [(passage["filename"], passage["page"]) for passage in passages] == [("ferry.pdf", 2)]
     quote = passages[0]["quote"]
     assert quote == "The ferry Maren leaves Borkum harbour at 07:40 on weekdays."
-    assert answer["response"] == f'{NOT_IN_THE_DOCUMENTS}\n\nThe closest passages:\n- ferry.pdf, page 2: "{quote}"'
+    opening, heading, line, insist = answer["response"].replace("\n\n", "\n").split("\n")
+    assert (opening, line) == (NOT_FOR_CERTAIN, f'- ferry.pdf, page 2: "{quote}"')
+    assert "the answer may be in them" in heading
+    assert 'retrieval: {"threshold": 0}' in insist
+    place = {name: passages[0][name] for name in ("file_id", "filename", "page", "quote")}
+    assert answer["citations"] == [place]
     assert answer["usage"]["total_tokens"] == 0
+    insisted = ask(documents, NEAR, "ferry.pdf", retrieval={"threshold": 0})
+    assert (insisted["retrieval"]["refused"], insisted["usage"]["completion_tokens"] > 0) == (False, True)
+
+
+def test_a_refusal_leaves_the_session_as_it_was_for_the_questions_after_it(documents: httpx.Client) -> None:
+    session = {"session_id": "after-refusals"}
+    alone = ask(documents, "When does the ferry Maren leave Borkum harbour?", "ferry.pdf")
+    assert ask(documents, NEAR, "ferry.pdf", **session)["retrieval"]["refused"] is True
+    assert ask(documents, OFF, "ferry.pdf", **session)["retrieval"]["refused"] is True
+    answer = ask(documents, "When does the ferry Maren leave Borkum harbour?", "ferry.pdf", **session)
+    for name in ("response", "citations", "omitted_messages"):
+        assert answer[name] == alone[name]
+    assert answer["usage"]["prompt_tokens"] == alone["usage"]["prompt_tokens"]
+    said = documents.get("/sessions/after-refusals").json()["messages"]
+    assert [message["content"] for message in said[1:4:2]] == [NOT_FOR_CERTAIN, NOT_IN_THE_DOCUMENTS]
+
+
+def test_a_refusal_that_a_client_sends_back_is_not_shown_to_the_model(documents: httpx.Client) -> None:
+    refusal = ask(documents, NEAR, "ferry.pdf")["response"]
+    refused = [{"role": "user", "content": NEAR}, {"role": "assistant", "content": refusal}]
+    asked = {"role": "user", "content": "When does the ferry Maren leave Borkum harbour?"}
+    body = {"model": MODEL, "documents": ["ferry.pdf"], "temperature": 0, "max_tokens": 40}
+    answers = [
+        documents.post("/v1/chat/completions", json={**body, "messages": messages}).raise_for_status().json()
+        for messages in ([asked], [*refused, asked])
+    ]
+    assert answers[0]["choices"][0]["message"] == answers[1]["choices"][0]["message"]
+    assert answers[0]["usage"]["prompt_tokens"] == answers[1]["usage"]["prompt_tokens"]
 
 
 def test_a_stream_of_the_plain_route_ends_with_the_same_refusal(documents: httpx.Client) -> None:
@@ -84,9 +119,10 @@ def test_a_stream_of_the_plain_route_ends_with_the_same_refusal(documents: httpx
     with documents.stream("POST", "/agenerate", json=body) as response:
         lines = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: {")]
     parts = [orjson.loads(line) for line in lines]
-    assert parts[0]["response"].startswith(NOT_IN_THE_DOCUMENTS)
+    assert parts[0]["response"].startswith(NOT_FOR_CERTAIN)
     assert "- ferry.pdf, page 2: " in parts[0]["response"]
-    assert (parts[-1]["response"], parts[-1]["citations"]) == (parts[0]["response"], [])
+    assert parts[-1]["response"] == parts[0]["response"]
+    assert [(citation["filename"], citation["page"]) for citation in parts[-1]["citations"]] == [("ferry.pdf", 2)]
     assert (parts[0]["done"], parts[-1]["done"]) == (False, True)
 
 
@@ -96,12 +132,16 @@ def test_the_openai_client_gets_refusals_whole_and_as_a_stream(documents: httpx.
     extra = {"documents": ["ferry.pdf"], "session_id": "grounding"}
     whole = client.chat.completions.create(model=MODEL, messages=messages, extra_body=extra)
     told = whole.choices[0].message.content or ""
-    assert told.startswith(NOT_IN_THE_DOCUMENTS)
+    assert told.startswith(NOT_FOR_CERTAIN)
     extension: Any = whole.model_extra
     passages = extension["tunesmith"]["retrieval"]["closest_passages"]
     assert f'- ferry.pdf, page {passages[0]["page"]}: "{passages[0]["quote"]}"' in told
     assert whole.choices[0].finish_reason == "stop"
-    assert (whole.choices[0].message.annotations, whole.usage and whole.usage.total_tokens) == ([], 0)
+    named: Any = whole.choices[0].message.annotations
+    assert [(one.type, one.filename, one.page, one.quote) for one in named] == [
+        ("file_citation", passage["filename"], passage["page"], passage["quote"]) for passage in passages
+    ]
+    assert whole.usage and whole.usage.total_tokens == 0
     options: Any = {"include_usage": True}
     chunks = list(
         client.chat.completions.create(
@@ -114,8 +154,10 @@ def test_the_openai_client_gets_refusals_whole_and_as_a_stream(documents: httpx.
     last: Any = chunks[-1].model_extra
     assert last["tunesmith"]["retrieval"]["refused"] is True
     assert last["tunesmith"]["retrieval"]["closest_passages"] == passages
+    ended: Any = chunks[-1].choices[0].delta
+    assert [annotation["page"] for annotation in ended.annotations] == [passage["page"] for passage in passages]
     said = documents.get("/sessions/grounding").json()["messages"]
-    assert [message["content"] for message in said] == [NEAR, NOT_IN_THE_DOCUMENTS] * 2
+    assert [message["content"] for message in said] == [NEAR, NOT_FOR_CERTAIN] * 2
     client.close()
 
 
@@ -172,8 +214,9 @@ def test_a_store_serves_any_model_and_goes_together_with_documents(documents: ht
     assert (imported["status"], imported["vectorStoreId"]) == ("completed", store)
     listed = documents.get("/listDocuments", params={"vector_store_id": store}).json()["documents"]
     assert [document["documentName"] for document in listed] == ["boat.pdf"]
-    both = ask(documents, "How many persons does the boat Ida carry?", "ferry.pdf", vector_store_ids=[store])
-    assert both["citations"][0]["filename"] == "boat.pdf"
+    named = {"vector_store_ids": [store], "retrieval": {"threshold": 1}}
+    both = ask(documents, "Which ferry or boat carries 12 persons?", "ferry.pdf", **named)
+    assert {citation["filename"] for citation in both["citations"]} == {"boat.pdf", "ferry.pdf"}
     alone = documents.post(
         "/generate", json={"prompt": "How many persons does the boat Ida carry?", "vector_store_ids": [store]}
     ).json()
@@ -190,6 +233,16 @@ def test_a_store_that_is_not_there_is_a_404_and_an_upload_for_it_is_not_kept(doc
     named_badly = documents.post("/importDocument", data={"vectorStoreId": "../files"}, files=boat)
     assert (missing.status_code, refused.status_code, named_badly.status_code) == (404, 404, 400)
     assert documents.get("/v1/files").json()["data"] == kept
+
+
+def test_what_was_refused_is_taken_out_of_a_conversation_and_nothing_else() -> None:
+    refusal = together([Found([replace(chunks("a", 1)[0], text="Cats eat fish.")])], 3, "Dogs?").refusal
+    asked, answered = ("user", "How many?"), ("assistant", "Four.")
+    said = [("system", "Be brief."), asked, answered, asked, asked, ("assistant", refusal), asked, answered]
+    said += [asked, ("assistant", NOT_IN_THE_DOCUMENTS), ("user", refusal), answered]
+    assert [said[place] for place in unrefused(said)] == [
+        *(said[0], asked, answered, asked, answered, ("user", refusal), answered)
+    ]
 
 
 def chunks(name: str, count: int) -> list[Chunk]:
@@ -214,4 +267,5 @@ def test_sources_without_enough_evidence_give_nothing() -> None:
     assert together([Found([headed])], 3, "spare parts?").closest[0].quote.startswith("Novels")
     assert together([Found([replace(headed, score=LEAST_SIMILARITY - 0.01)])], 3, "spare parts?").closest == []
     unbroken = Chunk("b", "b.pdf", 1, "word " * 99, 0.5)
-    assert len(together([Found([unbroken])], 3, "word?").closest[0].quote) <= 162
+    cut = together([Found([unbroken])], 3, "word?").closest[0]
+    assert (len(cut.line) <= 162, cut.quote) == (True, unbroken.text.strip())

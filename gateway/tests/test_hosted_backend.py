@@ -135,6 +135,6 @@ def test_self_consistency_and_documents(client: httpx.Client) -> None:
     upload = {"file": (HANDBOOK.name, HANDBOOK.read_bytes())}
     imported = client.post("/importDocument", files=upload, data={"modelName": MODEL})
     assert imported.status_code == 200, imported.text
-    grounded = {"prompt": "How often is the rain gauge calibrated?", "documents": ["handbook.pdf"]}
+    grounded = {"prompt": "How much diesel does the fuel tank hold?", "documents": ["handbook.pdf"]}
     told = client.post("/generate", json={**grounded, "max_new_tokens": 24, "temperature": 0}).json()
     assert told["citations"][0]["filename"] == "handbook.pdf"

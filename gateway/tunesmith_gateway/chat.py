@@ -13,10 +13,11 @@ import orjson
 from tunesmith_gateway.answers import Answer
 from tunesmith_gateway.backends.table import BackendTable
 from tunesmith_gateway.citations import Citation, cite
+from tunesmith_gateway.closest import cited, unrefused
 from tunesmith_gateway.context import ContextFitter, Prompt, shares
 from tunesmith_gateway.documents import DocumentService, Retrieval
 from tunesmith_gateway.follow_up import searched_for
-from tunesmith_gateway.grounding import NOT_IN_THE_DOCUMENTS, Grounder, Grounding, Wanted
+from tunesmith_gateway.grounding import Grounder, Grounding, Wanted
 from tunesmith_gateway.models import ModelService
 from tunesmith_gateway.prompts import grounded
 from tunesmith_gateway.sessions import Said, SessionService
@@ -74,9 +75,11 @@ class Turn:
         return self.grounding.refusal if self.grounding is not None and self.grounding.refused else ""
 
     def cite(self, answer: str) -> list[Citation]:
-        """Return the pages that `answer` rests on."""
-        if self.grounding is None or self.grounding.refused:
+        """Return the pages that `answer` rests on; of a refusal those that it names."""
+        if self.grounding is None:
             return []
+        if self.grounding.refused:
+            return cited(self.grounding.closest)
         return cite(text_of(self.question.messages[-1]), answer, self.grounding.chunks)
 
 
@@ -114,19 +117,23 @@ class ChatService:
         """Load the session's history, as much as fits, and find excerpts.
 
         Excerpts come before history: the worst of them give way when they do not fit by themselves, then the oldest
-        messages. Raises `NotFound` for documents that are not there.
+        messages. Refusals and what they refused are searched for as what was asked before, but not sent. Raises
+        `NotFound` for documents that are not there.
         """
         lead, rest = _split_system(question.messages)
+        said, last = rest[:-1], rest[-1]
+        sent = [said[place] for place in unrefused([(str(one.get("role")), "\n".join(_texts(one))) for one in said])]
 
         def prompt(content: str | None) -> Prompt:
-            asked = rest if content is None else [*rest[:-1], {**rest[-1], "content": content}]
+            asked = [*sent, last if content is None else {**last, "content": content}]
             return Prompt(question.owner, question.model, lead, asked, question.room, question.num_ctx)
 
-        history = await self._history(question)
+        stored = await self._history(question)
+        history = [stored[place] for place in unrefused([(message.role, message.content) for message in stored])]
         if not (question.documents or question.vector_store_ids):
             return await self._with_history(question, prompt(None), history, None)
-        text = text_of(rest[-1])
-        grounding = await self._grounder.find(_wanted(question), searched_for(text, _before(history, rest[:-1])))
+        text = text_of(last)
+        grounding = await self._grounder.find(_wanted(question), searched_for(text, _before(stored, said)))
         if grounding.refused:
             return Turn(question, prompt(None), [], 0, grounding)
         grounding = await self._grounder.fit(grounding, lambda chunks: prompt(grounded(text, chunks)))
@@ -148,14 +155,14 @@ class ChatService:
     async def remember(self, turn: Turn, answer: Generated) -> None:
         """Store the user's words and the answer in the turn's session, when it has one.
 
-        Of a refusal the first line: words of documents get to the model as fenced excerpts only, never as history.
+        Of a refusal its first sentence: words of documents get to the model as fenced excerpts only, never as history.
         """
         question = turn.question
         if question.session_id is None:
             return
         texts = [text_of(message) for message in question.messages if message["role"] == "user"]
         tokens = shares(answer.prompt_tokens, turn.prompt, turn.history, texts)
-        text_said = NOT_IN_THE_DOCUMENTS if turn.refusal else answer.text
+        text_said = turn.grounding.remembered if turn.grounding and turn.refusal else answer.text
         said = [Said("user", text, count) for text, count in zip(texts, tokens, strict=True)]
         said.append(Said("assistant", text_said, answer.completion_tokens or None))
         await self._sessions.append(question.owner, question.session_id, question.model, said)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 _WORD = re.compile(r"\w+", re.UNICODE)
 _SENTENCE = re.compile(r"(?<=[.!?:])\s+(?=[\"'(\[]?\w)|\n{2,}")
+_CELLS = " | "
 _TOLD = re.compile(r"[.!?]$| \| ")
 """What a sentence or a table row has, and a heading has not."""
 _COMMON = re.compile(
@@ -138,13 +139,17 @@ def _share(words: dict[str, float], text: str) -> float:
 
 
 def _sentences(text: str) -> list[str]:
-    """Return the sentences of a page's text; a line much shorter than the others ends one, as headings do."""
+    """Return the sentences of a page's text; a line much shorter than the others ends one, as headings do, and the row
+    of a table is one.
+    """
     lines = text.splitlines(keepends=True)
     full = max((len(line) for line in lines), default=0)
     passages = [""]
     for line in lines:
+        row = _CELLS in line
+        passages += [""] if row else []
         passages[-1] += line
-        if len(line) < _SHORT_LINE * full:
+        if row or len(line) < _SHORT_LINE * full:
             passages.append("")
     parts = [part.strip() for passage in passages for part in _SENTENCE.split(passage)]
     return [part for part in parts if part] or [text]

@@ -6,12 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tunesmith_gateway.citations import Chunk
-from tunesmith_gateway.closest import Passage, closest_passages, told
+from tunesmith_gateway.closest import Passage, closest_passages, opening, told
 from tunesmith_gateway.context import ContextFitter, Prompt
 from tunesmith_gateway.documents import DocumentService, Found, Retrieval
-
-NOT_IN_THE_DOCUMENTS = "The documents do not say. Nothing in them answers this question."
-"""The answer when no document has enough evidence; the model is not asked, since it would invent one."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,12 @@ class Grounding:
     @property
     def refusal(self) -> str:
         """The whole answer when there is nothing to answer from."""
-        return NOT_IN_THE_DOCUMENTS + told(self.closest)
+        return told(self.closest)
+
+    @property
+    def remembered(self) -> str:
+        """What a session keeps of that answer: words of documents get to the model as fenced excerpts only."""
+        return opening(self.closest)
 
 
 class Grounder:

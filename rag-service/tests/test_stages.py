@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tunesmith_rag.diversity import diverse_order
-from tunesmith_rag.evidence import weigh
+from tunesmith_rag.evidence import Evidence, weigh
 from tunesmith_rag.index import Chunk
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.passages import join_texts, merged
@@ -65,7 +65,8 @@ async def test_a_code_that_stands_nowhere_in_the_store_is_told_from_one_that_doe
 
 def test_evidence_grows_with_likeness_with_known_terms_and_with_the_lead_of_the_best_chunk() -> None:
     def score(similarities: list[float], coverages: list[float], known: float, identified: bool = True) -> float:
-        return weigh(similarities, coverages, SharedTerms([{}], [known], [identified], []), 0.5).score
+        terms = SharedTerms([{}], [known], [identified], [])
+        return weigh([[one] for one in similarities], [[one] for one in coverages], terms, 0.5).score
 
     weak = score([0.3] * 7, [0.2] * 7, 0.4)
     assert weak < score([0.5] * 7, [0.2] * 7, 0.4)
@@ -73,6 +74,19 @@ def test_evidence_grows_with_likeness_with_known_terms_and_with_the_lead_of_the_
     assert weak < score([0.3] * 7, [0.9, *[0.2] * 6], 0.4)
     assert weak > score([0.3] * 7, [0.2] * 7, 0.4, identified=False)
     assert weigh([], [], SharedTerms([{}], [1.0], [True], []), 0.17).sufficient is False
+
+
+def test_of_several_questions_the_evidence_is_that_of_the_one_that_is_answered_best() -> None:
+    similarities, coverages = [[0.6, 0.7], [0.2, 0.6]], [[0.8, 0.1], [0.1, 0.9]]
+
+    def evidence(*questions: int) -> Evidence:
+        known, identified = [(0.9, 0.4)[one] for one in questions], [(True, False)[one] for one in questions]
+        terms = SharedTerms([{} for _ in questions], known, identified, [])
+        near, covered = ([[row[one] for one in questions] for row in rows] for rows in (similarities, coverages))
+        return weigh(near, covered, terms, 0.5)
+
+    assert evidence(0, 1) == evidence(0)
+    assert evidence(0).score > evidence(1).score
 
 
 def test_without_a_weight_the_order_is_that_of_the_scores() -> None:

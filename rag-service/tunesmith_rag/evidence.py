@@ -41,21 +41,22 @@ class Evidence:
         return self.score >= self.threshold
 
 
-def weigh(similarities: Sequence[float], coverages: Sequence[float], terms: SharedTerms, threshold: float) -> Evidence:
-    """Return the evidence of chunks with these cosine similarities and coverages for questions with these terms; of
-    several questions the one that the store knows best counts.
+def weigh(
+    similarities: Sequence[Sequence[float]], coverages: Sequence[Sequence[float]], terms: SharedTerms, threshold: float
+) -> Evidence:
+    """Return the evidence of chunks for questions with these terms. Similarities (cosines) and coverages have a row a
+    chunk, and in it a number a question.
+
+    Each question is judged by itself, as the rule was fitted, and the one that the chunks answer best counts.
     """
     if not similarities:
         return _by_rule(dict.fromkeys(COEFFICIENTS, 0.0), threshold)
-    blended = sorted(map(blend, similarities, coverages), reverse=True)
-    following = blended[1:_NEXT] or [0.0]
-    signals = {
-        "similarity": max(similarities),
-        "known": max(terms.known),
-        "identified": float(any(terms.identified)),
-        "lead": blended[0] - sum(following) / len(following),
-    }
-    return _by_rule(signals, threshold)
+    columns = zip(zip(*similarities, strict=True), zip(*coverages, strict=True), strict=True)
+    signals = [
+        {"similarity": max(near), "known": known, "identified": float(identified), "lead": _lead(near, covered)}
+        for (near, covered), known, identified in zip(columns, terms.known, terms.identified, strict=True)
+    ]
+    return max((_by_rule(one, threshold) for one in signals), key=lambda evidence: evidence.score)
 
 
 def of_relevance(best: float, threshold: float) -> Evidence:
@@ -66,6 +67,12 @@ def of_relevance(best: float, threshold: float) -> Evidence:
 def _by_rule(signals: dict[str, float], threshold: float) -> Evidence:
     total = INTERCEPT + sum(weight * signals[name] for name, weight in COEFFICIENTS.items())
     return Evidence(1 / (1 + math.exp(-total)), threshold, signals)
+
+
+def _lead(similarities: Sequence[float], coverages: Sequence[float]) -> float:
+    blended = sorted(map(blend, similarities, coverages), reverse=True)
+    following = blended[1:_NEXT] or [0.0]
+    return blended[0] - sum(following) / len(following)
 
 
 def blend(similarity: float, coverage: float) -> float:

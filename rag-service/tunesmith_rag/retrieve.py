@@ -60,7 +60,8 @@ class Retriever:
         found = await self._finder.find(store, versions.vectors, asked, depth, question.where)
         legs = weighed_legs(found, versions, question.weights)
         pool, vectors = await self._pool(store.index, found, versions, legs, question.count)
-        judged, by_rule = await self._judged(store.index, question, pool)
+        near = [versions.similarities(vectors[result.chunk.id]) for result in pool]
+        judged, by_rule = await self._judged(store.index, question, pool, near)
         stages, notes = await self._staged(question, judged, vectors)
         kept = [result for result in stages.diverse if result.score >= question.score_threshold][: question.count]
         data = merged(kept) if question.merge_neighbours else kept
@@ -86,16 +87,19 @@ class Retriever:
         return pool, vectors
 
     async def _judged(
-        self, index_name: str, question: Question, pool: list[Result]
+        self, index_name: str, question: Question, pool: list[Result], near: list[list[float]]
     ) -> tuple[list[Result], Evidence | None]:
-        """Return the pool with the coverage of each chunk, and the evidence; neither where nothing needs them."""
+        """Return the pool with the coverage of each chunk, and the evidence; neither where nothing needs them.
+
+        `near` has for each chunk the similarity of each question as asked.
+        """
         threshold = self._defaults.threshold if question.threshold is None else question.threshold
         if not threshold and not question.rerank:
             return pool, None
         terms = await self._index.lexical.compare(index_name, question.queries, [one.chunk.text for one in pool])
         judged = [replace(result, coverage=terms.coverage(place)) for place, result in enumerate(pool)]
-        similarities, coverages = [one.score for one in judged], [one.coverage for one in judged]
-        return judged, weigh(similarities, coverages, terms, threshold) if threshold else None
+        coverages = [terms.coverages(place) for place in range(len(pool))]
+        return judged, weigh(near, coverages, terms, threshold) if threshold else None
 
     async def _staged(
         self, question: Question, pool: list[Result], vectors: dict[str, Matrix]

@@ -84,10 +84,11 @@ class RagSettings(ServiceSettings):
         default=0.3, ge=0, le=1, description="What likeness to a better chunk counts against a chunk; 0 is nothing."
     )
     evidence_threshold: float = Field(
-        default=0.17,
+        default=0.71,
         ge=0,
         le=1,
-        description="The least probability that the chunks found answer the question; below it nothing is answered.",
+        description="The least probability that the chunks found answer the question; below it nothing is answered. "
+        "For models that say themselves when excerpts do not answer (several billion parameters): 0.17.",
     )
 
     parse_seconds: float = Field(

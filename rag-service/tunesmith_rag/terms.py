@@ -43,7 +43,11 @@ class SharedTerms:
 
     def coverage(self, text: int) -> float:
         """Return the share of a question's weight that stands in this text, from 0 to 1; of the best question."""
-        return max((_share(weights, self.texts[text]) for weights in self.weights), default=0.0)
+        return max(self.coverages(text), default=0.0)
+
+    def coverages(self, text: int) -> list[float]:
+        """Return for each question the share of its weight that stands in this text, from 0 to 1."""
+        return [_share(weights, self.texts[text]) for weights in self.weights]
 
 
 def shared_terms(store: sqlite3.Connection, questions: Sequence[str], texts: Sequence[str]) -> SharedTerms:

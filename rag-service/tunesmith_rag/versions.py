@@ -23,7 +23,11 @@ class Versions:
 
     def similarity(self, vector: Matrix) -> float:
         """Return the cosine of a chunk's vector and the nearest question as asked, from 0 to 1."""
-        return min(1.0, max(0.0, float((self.vectors[: self.originals] @ unit([vector])[0]).max())))
+        return max(self.similarities(vector))
+
+    def similarities(self, vector: Matrix) -> list[float]:
+        """Return the cosine of a chunk's vector and each question as asked, from 0 to 1."""
+        return [min(1.0, max(0.0, float(one))) for one in self.vectors[: self.originals] @ unit([vector])[0]]
 
 
 class Wording:

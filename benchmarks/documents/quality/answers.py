@@ -39,7 +39,7 @@ class Answered:
     @property
     def right(self) -> bool:
         """Whether the expected value is in the answer."""
-        return self.asked.answerable and _plain(self.asked.value) in _plain(self.text)
+        return self.asked.answerable and plain(self.asked.value) in plain(self.text)
 
     @property
     def page_right(self) -> bool:
@@ -113,7 +113,8 @@ async def measure(folder: Path, half: str, counts: Sequence[int], keep: Path | N
                         file.write("\n".join(rows) + "\n")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """Return a text as values are looked for in it: small letters, no commas, single spaces."""
     return " ".join(text.lower().replace(",", "").split())
 
 

@@ -22,7 +22,7 @@ COUNT = 10
 RIDGE = 0.5
 STEPS = 50
 QUANTILES_OF_ANSWERABLE = (0.02, 0.05, 0.10)
-QUANTILES_OF_UNANSWERABLE = (0.8, 0.9)
+QUANTILES_OF_UNANSWERABLE = (0.8, 0.9, 0.95)
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 

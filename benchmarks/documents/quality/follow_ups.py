@@ -44,17 +44,31 @@ def unrelated() -> list[Exchange]:
     return [(before, one.text, one.place) for before, one in pairs if len(searched_for(one.text, before)) > 1]
 
 
+def unanswerable() -> list[Exchange]:
+    """Return near questions without an answer, put as if they leaned on one before; no place answers them."""
+    asked = read_questions()
+    answered = [one.text for one in asked if one.answerable]
+    near = [one for one in asked if one.kind == "near"]
+    return [
+        (answered[number * APART % len(answered)], f"And {one.text[0].lower()}{one.text[1:]}", one.place)
+        for number, one in enumerate(near)
+    ]
+
+
 async def report(books: Library, name: str, exchanges: Sequence[Exchange]) -> None:
     """Print what both ways find."""
     for way in ("by itself", "as the gateway"):
-        worth = []
+        worth, refused = [], 0
         for before, question, place in exchanges:
             queries = [question] if way == "by itself" else searched_for(question, before)
             found = await books.retriever.search(STORE, Question(queries, COUNT))
             places = [(result.chunk.document_id, result.chunk.page) for result in found.data]
+            refused += found.evidence is not None and not found.evidence.sufficient
             worth.append(1 / (places.index(place) + 1) if place in places else 0.0)
         recall = np.mean([one >= 1 / FIRST for one in worth])
-        print(f"{name} ({len(exchanges)}), {way}: recall@5 {recall:.3f}, MRR {np.mean(worth):.3f}")
+        answered = any(page for _, _, (_, page) in exchanges)
+        shown = f"recall@5 {recall:.3f}, MRR {np.mean(worth):.3f}, " if answered else ""
+        print(f"{name} ({len(exchanges)}), {way}: {shown}refused {refused}")
 
 
 async def measure(folder: Path) -> None:
@@ -63,6 +77,7 @@ async def measure(folder: Path) -> None:
         async with library(folder, platform) as books:
             await report(books, "leaning on the one before", leaning())
             await report(books, "after one that has nothing to do with it", unrelated())
+            await report(books, "without an answer, after another one", unanswerable())
 
 
 if __name__ == "__main__":

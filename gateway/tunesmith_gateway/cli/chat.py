@@ -25,10 +25,17 @@ def register(commands: "Commands[Parser]") -> None:
         parser.add_argument("--session", help="the session to go on with, or to begin under this name")
         document = "answer from this document of the model; may be given several times"
         parser.add_argument("--document", action="append", default=[], help=document)
+        add_threshold(parser)
         parser.add_argument("--system", help="a system prompt")
         parser.add_argument("--max-tokens", type=int, metavar="N", help="the longest answer")
         parser.add_argument("--temperature", type=float, help="0 for the likeliest answer")
         parser.add_argument("--seed", type=int, help="the same seed gives the same answer")
+
+
+def add_threshold(parser: Parser) -> None:
+    """Add the option that says from which evidence on the model is asked about documents."""
+    about = "have the model answer from documents at this evidence (0 to 1) and above; 0: whatever was found in them"
+    parser.add_argument("--threshold", type=float, metavar="EVIDENCE", help=about)
 
 
 def chat(context: Context, given: Namespace) -> None:
@@ -70,6 +77,7 @@ def request(given: Namespace) -> Json:
     fields = {
         "model": given.model,
         "documents": given.document,
+        "retrieval": retrieval(given),
         "system": given.system,
         "max_new_tokens": given.max_tokens,
         "temperature": given.temperature,
@@ -78,8 +86,13 @@ def request(given: Namespace) -> Json:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def retrieval(given: Namespace) -> Json:
+    """Return how a request looks into documents, as far as the options say."""
+    return {} if given.threshold is None else {"threshold": given.threshold}
+
+
 def ask(context: Context, body: Json) -> Json:
-    """Show an answer as it comes, then where it is from, and return it whole."""
+    """Show an answer as it comes, then where it is from, unless it says that itself, and return it whole."""
     output, last = context.output, Json()
     with closing(context.api.events("POST", "/agenerate", body=body)) as events:
         for event in events:
@@ -88,7 +101,7 @@ def ask(context: Context, body: Json) -> Json:
             elif not output.as_json:
                 output.piece(event["response"])
     output.event(last, "")
-    if not output.as_json:
+    if not output.as_json and not last.get("retrieval", {}).get("refused"):
         for citation in last.get("citations", ()):
             output.line(f'[{citation["filename"]}, page {citation["page"]}] "{citation["quote"]}"')
     return last

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from tunesmith_gateway.cli.chat import add_threshold, retrieval
 from tunesmith_gateway.cli.chat import ask as ask_model
 from tunesmith_gateway.cli.commands import Commands, Context, Parser, command, group
 from tunesmith_gateway.cli.errors import CommandError
@@ -30,6 +31,7 @@ def register(commands: "Commands[Parser]") -> None:
     question = command(documents, "ask", ask, "Ask a question and show the pages that the answer is from.")
     question.add_argument("question")
     question.add_argument("--document", action="append", help="ask this one (default: all); may be given several times")
+    add_threshold(question)
     for parser in (add, show, remove, question):
         parser.add_argument("--model", required=True)
 
@@ -73,7 +75,8 @@ def ask(context: Context, given: Namespace) -> None:
     names = given.document or [d["file_id"] for d in _documents(context, given.model) if d["status"] == "completed"]
     if not names:
         raise CommandError(f"{given.model} has no documents: 'tunesmith documents import' adds one.")
-    ask_model(context, {"prompt": given.question, "model": given.model, "documents": names})
+    body = {"prompt": given.question, "model": given.model, "documents": names, "retrieval": retrieval(given)}
+    ask_model(context, body)
 
 
 def _how_far(progress: Json) -> str:
