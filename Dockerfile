@@ -165,6 +165,7 @@ COPY finetune-worker/tunesmith_finetune /opt/venv/lib/python3.11/site-packages/t
 RUN python -m compileall -q /opt/venv/lib/python3.11/site-packages/tunesmith_*
 ENV TUNESMITH_WORKER_HOST=0.0.0.0 TUNESMITH_WORKER_PORT=8002 \
     TUNESMITH_LLAMA_CPP_DIR=/opt/llama.cpp \
+    TUNESMITH_FIRST_MODEL_TYPE=Q8_0 \
     HF_HOME=/cache/huggingface HF_HUB_OFFLINE=1 HF_HUB_DISABLE_TELEMETRY=1
 USER 10001:10001
 EXPOSE 8002
@@ -182,6 +183,7 @@ COPY shared/tunesmith_shared /opt/venv/lib/python3.11/site-packages/tunesmith_sh
 COPY engine/tunesmith_engine /opt/venv/lib/python3.11/site-packages/tunesmith_engine
 RUN python -m compileall -q /opt/venv/lib/python3.11/site-packages/tunesmith_*
 ENV TUNESMITH_DATA_DIR=/tmp/data TUNESMITH_ENGINE_HOST=0.0.0.0 TUNESMITH_ENGINE_PORT=11434 \
+    TUNESMITH_FIRST_MODEL_TYPE=Q8_0 \
     TUNESMITH_ENGINE_LLAMA_SERVER=/opt/llama.cpp/bin/llama-server
 USER 10001:10001
 EXPOSE 11434

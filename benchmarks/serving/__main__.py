@@ -1,9 +1,9 @@
 """How fast the platform serves, in one run beside bare servers of the same model: `python -m benchmarks.serving`.
 
-Prints the median of each figure over the repeats, then the ratios with their targets. `--only platform llama-server`
-leaves servers out, `--repeats 1 --tokens 8` tries it out; the first run builds the servers that it needs.
-`--llama-server` measures the platform in another llama-server, which is then also the bare one, or in the `library`
-of the wheel, and `--model` measures with a GGUF of one's own.
+Prints the median of each figure over the repeats, each with servers of its own, then the ratios with their targets.
+`--only platform llama-server` leaves servers out, `--repeats 1 --tokens 8` tries it out; the first run builds the
+servers that it needs. `--llama-server` measures the platform in another llama-server, which is then also the bare one,
+or in the `library` of the wheel, and `--model` measures with a GGUF of one's own.
 """
 
 import argparse
@@ -18,14 +18,18 @@ from itertools import count
 from pathlib import Path
 
 from benchmarks.serving import builds, consistency, load, report
-from benchmarks.serving.report import BENCH, CLIENTS, SEQUENCES, Figures, decode_alone
+from benchmarks.serving.report import BENCH, CLIENTS, SEQUENCES, decode_alone
 from benchmarks.serving.targets import BATCH, CONTEXT, SLOTS, Target, model_file, others, platform
 
 from tunesmith_engine.llama_server import LIBRARY
 from tunesmith_engine.settings import EngineSettings
 
 OTHERS = ["llama-server", "library", "llama-cpp-python"]
-_EACH = dict(zip(CLIENTS, (2, 1, 1), strict=True))  # answers that each of so many clients asks for
+Seen = dict[tuple[str, str], list[float]]
+"""By server and figure, one value a repeat."""
+
+_EACH = dict(zip(CLIENTS, (3, 2, 2), strict=True))  # answers that each of so many clients asks for
+_WARM_TOKENS = 4
 _PROMPT_TOKENS = 48  # what the prompts have, with the template around them
 
 
@@ -33,18 +37,23 @@ def main() -> int:
     """Measure and print; return 1 when a target was missed."""
     given = _arguments()
     threads = EngineSettings().engine_threads
-    server = given.llama_server if given.llama_server not in {"", LIBRARY} else str(builds.llama_server())
-    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        folder = Path(name)
-        own = stack.enter_context(platform(folder, given.model, given.llama_server or server))
-        model = model_file(folder)
-        bare = [other for other in OTHERS if other in given.only]
-        targets = [*own, *stack.enter_context(others(bare, folder, model, threads, server))]
-        figures = _measured(targets, given.repeats, given.tokens)
-        samples = [consistency.measure(own[0], number, given.tokens) for number in range(given.repeats)]
-        stack.close()  # nothing else is to run beside the next
-        if "llama-server" in given.only:
-            _bench(model, threads, given.repeats, given.tokens, figures)
+    seen: Seen = {}
+    samples = []
+    for repeat in range(given.repeats):
+        # All servers anew: how fast a process is depends on where its memory lies, and stays with it.
+        with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+            folder = Path(name)
+            own = stack.enter_context(platform(folder, given.model, given.llama_server))
+            model = model_file(folder)
+            named = given.llama_server if given.llama_server != LIBRARY else ""
+            bare = [other for other in OTHERS if other in given.only]
+            beside = others(bare, folder, model, threads, named or str(builds.llama_server(model)))
+            _measure([*own, *stack.enter_context(beside)], repeat, given.tokens, seen)
+            samples.append(consistency.measure(own[0], repeat, given.tokens))
+            stack.close()  # nothing else is to run beside the next
+            if "llama-server" in given.only:
+                _bench(model, threads, given.tokens, seen)
+    figures = {where: statistics.median(values) for where, values in seen.items()}
     report.print_figures(figures, samples)
     return 1 if report.missed(figures, samples) else 0
 
@@ -59,40 +68,36 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measured(targets: list[Target], repeats: int, tokens: int) -> Figures:
-    """The medians of all servers; they take turns, in another order each time: what slows the machine slows all."""
-    numbers = count(1000, 100)
-    seen: dict[tuple[str, str], list[float]] = {}
+def _measure(targets: list[Target], repeat: int, tokens: int, seen: Seen) -> None:
+    """Put into `seen` what all servers do; they take turns, in another order each time: what slows one slows all."""
     for target in targets:
         asyncio.run(load.first_token(target, 3))
-    for repeat in range(repeats):
-        first = repeat % len(targets)
-        turns = [*targets[first:], *targets[:first]]
-        for clients, each in _EACH.items():
-            for target in turns:  # two of them share a cache of prompts
-                one = asyncio.run(load.put(target, [tokens] * each, clients, next(numbers)))
-                print(f"{clients} clients of {target.name}: {one.rate:.1f} tokens a second", file=sys.stderr)
-                seen.setdefault((target.name, f"{clients} clients"), []).append(one.rate)
-                seen.setdefault((target.name, f"{clients} clients, first"), []).append(1000 * one.first)
-        for target in turns:
-            seconds = asyncio.run(load.first_token(target, 15))
-            seen.setdefault((target.name, "read before, first"), []).append(1000 * seconds)
-    return {where: statistics.median(values) for where, values in seen.items()}
+    numbers = count(1000, 100)
+    first = repeat % len(targets)
+    turns = [*targets[first:], *targets[:first]]
+    for clients, each in _EACH.items():
+        for target in turns:  # two of them share a cache of prompts
+            # Its weights may have left the memory while it waited for its turn.
+            asyncio.run(load.put(target, [_WARM_TOKENS], clients, next(numbers)))
+            one = asyncio.run(load.put(target, [tokens] * each, clients, next(numbers)))
+            print(f"{clients} clients of {target.name}: {one.rate:.1f} tokens a second", file=sys.stderr)
+            seen.setdefault((target.name, f"{clients} clients"), []).append(one.rate)
+            seen.setdefault((target.name, f"{clients} clients, first"), []).append(1000 * one.first)
+    for target in turns:
+        seconds = asyncio.run(load.first_token(target, 15))
+        seen.setdefault((target.name, "read before, first"), []).append(1000 * seconds)
 
 
-def _bench(model: Path, threads: int, repeats: int, tokens: int, figures: Figures) -> None:
-    """Put what `llama-batched-bench` does with as many sequences into `figures`: with the prompts, and without."""
-    words = [str(builds.batched_bench()), "-m", str(model), "-t", str(threads)]
+def _bench(model: Path, threads: int, tokens: int, seen: Seen) -> None:
+    """Put into `seen` what `llama-batched-bench` does with as many sequences: with the prompts, and without."""
+    words = [str(builds.batched_bench(model)), "-m", str(model), "-t", str(threads)]
     words += ["-c", str(SLOTS * CONTEXT), "-b", str(BATCH), "-ub", str(BATCH), "-npp", str(_PROMPT_TOKENS)]
     words += ["-ntg", str(tokens), "-npl", ",".join(map(str, SEQUENCES)), "--output-format", "jsonl"]
-    seen: dict[tuple[str, str], list[float]] = {}
-    for _ in range(repeats):
-        done = subprocess.run(words, check=True, capture_output=True, text=True)
-        for line in (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")):
-            count = line["pl"]
-            seen.setdefault((BENCH, f"{count} clients"), []).append(count * tokens / (line["t_pp"] + line["t_tg"]))
-            seen.setdefault((BENCH, decode_alone(count)), []).append(line["speed_tg"])
-    figures |= {where: statistics.median(values) for where, values in seen.items()}
+    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    for line in (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")):
+        number = line["pl"]
+        seen.setdefault((BENCH, f"{number} clients"), []).append(number * tokens / (line["t_pp"] + line["t_tg"]))
+        seen.setdefault((BENCH, decode_alone(number)), []).append(line["speed_tg"])
 
 
 if __name__ == "__main__":

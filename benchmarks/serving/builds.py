@@ -13,28 +13,34 @@ from pathlib import Path
 from tunesmith_finetune.llama_cpp import BUILD_OPTIONS, LlamaCpp, Toolbox, pinned_version
 from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.settings import WorkerSettings
-from tunesmith_shared.llama_cpp import SERVER, native
+from tunesmith_shared.llama_cpp import BFLOAT16_SERVER, EVEN, SERVER, computes_bfloat16, native
+from tunesmith_shared.store import read_gguf_header
 
 _SERVER_PINS = Path(__file__).with_name("requirements.txt")
 _BUILD_SECONDS = 2 * 3600.0
 
 
-def llama_server() -> Path:
-    """Return llama.cpp's server as the worker builds it; the first call does."""
-    return _llama_cpp().tool(SERVER)
+def llama_server(model: Path) -> Path:
+    """Return llama.cpp's server as the worker builds it for the engine to run `model` in; the first call builds it."""
+    return _llama_cpp().tool(BFLOAT16_SERVER if _runs_evenly(model) else SERVER)
 
 
-def batched_bench() -> Path:
-    """Return `llama-batched-bench`, built like the server; the first call does it."""
-    tools = _llama_cpp()
-    folder = tools.folder.parent / "benchmarks" / tools.folder.name
+def batched_bench(model: Path) -> Path:
+    """Return `llama-batched-bench`, built like the server of `model`; the first call does it."""
+    tools, even = _llama_cpp(), _runs_evenly(model)
+    folder = tools.folder.parent / "benchmarks" / (tools.folder.name + ("-even" if even else ""))
     binary = folder / "bin" / "llama-batched-bench"
     if not binary.exists():
         print(f"building {binary.name} in {folder}", file=sys.stderr)
-        options = (f"-D{name}={value}" for name, value in {**BUILD_OPTIONS, **native()}.items())
+        chosen = {**BUILD_OPTIONS, **native(), **(EVEN if even else {})}
+        options = (f"-D{name}={value}" for name, value in chosen.items())
         _run("cmake", "-S", str(tools.folder / "source"), "-B", str(folder), *options)
         _run("cmake", "--build", str(folder), "-j", str(os.cpu_count() or 1), "--target", binary.name)
     return binary
+
+
+def _runs_evenly(model: Path) -> bool:
+    return computes_bfloat16(native()) and read_gguf_header(model).file_type == "BF16"
 
 
 def llama_cpp_python() -> Path:

@@ -44,6 +44,7 @@ def platform(folder: Path, gguf: Path | None, llama_server: str) -> Iterator[lis
         "TUNESMITH_ENGINE_CONTEXT": str(CONTEXT),
         "TUNESMITH_ENGINE_LLAMA_SERVER": llama_server,
         "TUNESMITH_ENGINE_SEED": str(gguf is None),
+        "TUNESMITH_FIRST_MODEL_TYPE": "auto",
     }
     model = _GIVEN if gguf else _SEEDED
     with platform_at(folder, **LIMITS, **settings) as running:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tunesmith_engine.llama_server import choose, command, find, version
+from tunesmith_engine.llama_server import Servers, choose, command, find, version
 from tunesmith_engine.settings import EngineSettings
 from tunesmith_engine.specification import ALIAS, Specification
-from tunesmith_shared.llama_cpp import SERVER, build_folder, native
+from tunesmith_shared.llama_cpp import BFLOAT16_SERVER, SERVER, build_folder, native
 from tunesmith_shared.testing import Platform
 
 CHAT = Specification("/m.gguf", (), False, 512, 4, 3, 128, True)
@@ -68,19 +68,30 @@ def test_models_run_in_the_newest_build_for_this_processor(
     newest = _put(stand_in, build_folder(tmp_path, "2", native()), seconds=20)
     _put(stand_in, build_folder(tmp_path, "10", native()), seconds=10)
     _put(stand_in, build_folder(tmp_path, "2", elsewhere), seconds=30)
-    assert choose("", tmp_path) == newest
-    assert choose(str(stand_in), tmp_path) == stand_in
-    assert choose("library", tmp_path) is None
-    assert choose("", tmp_path / "nothing") is None
+    assert choose("", tmp_path) == Servers(newest)
+    assert choose(str(stand_in), tmp_path) == Servers(stand_in)
+    assert choose("library", tmp_path) == Servers()
+    assert choose("", tmp_path / "nothing") == Servers()
     newest.write_text("#!/bin/sh\nexit 4\n")
-    assert choose("", tmp_path) is None
-    assert f"in the library of the wheel: {newest} --help fails" in caplog.text
+    assert choose("", tmp_path) == Servers()
+    assert f"no model runs in the llama-server that was built: {newest} --help fails" in caplog.text
 
 
-def _put(binary: Path, build: Path, seconds: int) -> Path:
-    """A copy of a binary as the server of a build."""
-    (build / "bin").mkdir(parents=True)
-    copy = Path(shutil.copy(binary, build / "bin" / SERVER))
+def test_models_in_bfloat16_run_in_the_server_that_was_built_for_them(tmp_path: Path, stand_in: Path) -> None:
+    half, build = replace(CHAT, bfloat16=True), build_folder(tmp_path, "2", native())
+    usual = _put(stand_in, build, seconds=20)
+    assert choose("", tmp_path).of(half) == usual
+    own = _put(stand_in, build, seconds=20, name=BFLOAT16_SERVER)
+    servers = choose("", tmp_path)
+    assert (servers.of(CHAT), servers.of(half)) == (usual, own)
+    assert choose(str(stand_in), tmp_path).of(half) == stand_in
+    assert choose("library", tmp_path).of(half) is None
+
+
+def _put(binary: Path, build: Path, seconds: int, name: str = SERVER) -> Path:
+    """A copy of a binary as a server of a build."""
+    (build / "bin").mkdir(parents=True, exist_ok=True)
+    copy = Path(shutil.copy(binary, build / "bin" / name))
     os.utime(copy, (seconds, seconds))
     return copy
 

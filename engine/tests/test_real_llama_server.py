@@ -12,18 +12,18 @@ from pathlib import Path
 
 import numpy as np
 import ollama
-import psutil
 import pytest
 
 from tunesmith_finetune.llama_cpp import LlamaCpp, Toolbox
 from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.settings import WorkerSettings
-from tunesmith_shared.llama_cpp import QUANTIZE
-from tunesmith_shared.testing import Platform, platform_at, wait_for_models
+from tunesmith_shared.llama_cpp import BFLOAT16_SERVER, QUANTIZE, SERVER, computes_bfloat16, native
+from tunesmith_shared.testing import platform_at, wait_for_models
 
-from .conftest import CHAT, EMBEDDING, Engine, copy_store, write_adapter
+from .conftest import CHAT, EMBEDDING, Engine, write_adapter
 
 BUILD_SECONDS = 3600.0
+BFLOAT16 = computes_bfloat16(native())
 TEXTS = ["The lighthouse keeper climbs the stairs.", "Salt."]
 
 
@@ -35,14 +35,10 @@ def llama_cpp(tmp_path_factory: pytest.TempPathFactory) -> LlamaCpp:
 
 
 @pytest.fixture(scope="module")
-def real_engine(
-    engine_platform: Platform,
-    llama_cpp: LlamaCpp,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Engine]:
+def real_engine(llama_cpp: LlamaCpp, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     folder = tmp_path_factory.mktemp("real-llama-server")
-    with platform_at(folder, TUNESMITH_ENGINE_LLAMA_SERVER="") as platform:  # as it is by default
-        copy_store(engine_platform, folder)
+    by_default = {"TUNESMITH_ENGINE_LLAMA_SERVER": "", "TUNESMITH_FIRST_MODEL_TYPE": "auto"}
+    with platform_at(folder, **by_default) as platform:
         platform.start("engine")
         with contextlib.closing(Engine(platform.services["engine"], folder / "models")) as running:
             wait_for_models(running.url)
@@ -58,8 +54,25 @@ def test_it_answers_in_streams_and_whole_under_the_models_name(real_engine: Engi
     whole = real_engine.http.post("/v1/chat/completions", json=body).json()
     assert whole["model"] == CHAT
     assert ["Paris" in choice["message"]["content"] for choice in whole["choices"]] == [True, True]
-    runner = real_engine.process_of(CHAT)
-    assert [psutil.Process(child.pid).name() for child in runner.children()] == ["llama-server"]
+    assert server_of(real_engine, CHAT) == (BFLOAT16_SERVER if BFLOAT16 else SERVER)
+    assert server_of(real_engine, EMBEDDING) == SERVER
+
+
+def server_of(engine: Engine, model: str) -> str:
+    """The program that a model runs in."""
+    [server] = engine.process_of(model).children()
+    return Path(server.exe()).name
+
+
+@pytest.mark.skipif(not BFLOAT16, reason="this processor does not compute in bfloat16")
+def test_in_bfloat16_answers_side_by_side_are_those_of_single_requests(real_engine: Engine) -> None:
+    body = {"model": CHAT, "messages": [{"role": "user", "content": "Tell me about the sea."}], "max_tokens": 48}
+    body |= {"temperature": 0.9, "seed": 7}
+    together = real_engine.http.post("/v1/chat/completions", json={**body, "n": 4}).json()["choices"]
+    alone = [real_engine.http.post("/v1/chat/completions", json={**body, "seed": 7 + each}).json() for each in range(4)]
+    texts = [one["choices"][0]["message"]["content"] for one in alone]
+    assert [choice["message"]["content"] for choice in together] == texts
+    assert len(set(texts)) > 1
 
 
 def test_its_vectors_are_those_of_the_library(engine: Engine, real_engine: Engine) -> None:
@@ -100,7 +113,7 @@ def test_a_model_in_half_precision_is_quantised(real_engine: Engine, llama_cpp: 
 def test_a_model_that_cannot_be_loaded_gives_llama_cpps_reason(real_engine: Engine) -> None:
     whole = Path(real_engine.show_path(EMBEDDING))
     content = whole.read_bytes()
-    whole.unlink()  # a hard link: the other engine's file stays
+    whole.unlink()  # a process that reads it keeps it
     whole.write_bytes(content[: len(content) // 2])
     with pytest.raises(ollama.ResponseError, match=r"unable to load model: error loading model: .*not within the file"):
         real_engine.ollama.embed(EMBEDDING, "x", options={"num_thread": 3})

@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse
 from tunesmith_engine.adapters import with_siblings
 from tunesmith_engine.endpoints import native_completions, native_models, openai_routes
 from tunesmith_engine.inference import Inference
-from tunesmith_engine.llama_server import choose, version
+from tunesmith_engine.llama_server import Servers, choose, version
 from tunesmith_engine.models import Catalog
 from tunesmith_engine.process import LIBRARY, ModelProcess, own_server
 from tunesmith_engine.pull import Puller
@@ -22,6 +22,7 @@ from tunesmith_engine.residency import Limits
 from tunesmith_engine.scheduler import Scheduler
 from tunesmith_engine.seed import seed_store
 from tunesmith_engine.settings import EngineSettings
+from tunesmith_engine.specification import Specification
 from tunesmith_shared.app import create_service
 from tunesmith_shared.errors import TunesmithError
 from tunesmith_shared.store import ModelStore
@@ -51,7 +52,7 @@ def create_app(settings: EngineSettings) -> FastAPI:
             limits,
             max_waiting=settings.engine_max_queue,
             load_seconds=settings.engine_load_seconds,
-            new_process=functools.partial(ModelProcess, runner=await asyncio.to_thread(_runner, settings)),
+            new_process=functools.partial(_new_process, await asyncio.to_thread(_servers, settings)),
             widen=functools.partial(with_siblings, store),
         )
         app.state.inference = Inference(settings, Catalog(store), scheduler)
@@ -71,14 +72,21 @@ def create_app(settings: EngineSettings) -> FastAPI:
     return create_service("Tunesmith engine", settings, lifespan, routers, checks={})
 
 
-def _runner(settings: EngineSettings) -> tuple[str, ...]:
-    """Which child runs the models; says so in the log."""
-    binary = choose(settings.engine_llama_server, settings.cache_dir)
-    if binary is None:
+def _servers(settings: EngineSettings) -> Servers:
+    """What the models run in; says so in the log."""
+    servers = choose(settings.engine_llama_server, settings.cache_dir)
+    if servers.usual is None:
         _logger.info("models run in the library of the wheel")
-        return LIBRARY
-    _logger.info("models run in %s (%s)", binary, version(binary))
-    return own_server(binary)
+    else:
+        _logger.info("models run in %s (%s)", servers.usual, version(servers.usual))
+    if servers.bfloat16 is not None:
+        _logger.info("models in bfloat16 run in %s", servers.bfloat16)
+    return servers
+
+
+def _new_process(servers: Servers, specification: Specification) -> ModelProcess:
+    binary = servers.of(specification)
+    return ModelProcess(specification, LIBRARY if binary is None else own_server(binary))
 
 
 def _prepare_store(store: ModelStore, settings: EngineSettings) -> None:
@@ -87,6 +95,6 @@ def _prepare_store(store: ModelStore, settings: EngineSettings) -> None:
         if settings.engine_prune:
             store.prune()
         if settings.engine_seed:
-            seed_store(store)
+            seed_store(store, settings.first_model_type)
     except (TunesmithError, OSError, ValueError):
         _logger.exception("the model store could not be prepared; the next start tries again")

@@ -77,6 +77,7 @@ class Inference:
             batch=self._batch,
             shift=loading.shift or model.is_embedding,
             gpu_layers=self._gpu_layers,
+            bfloat16=model.header.file_type == "BF16",
         )
         demand = Demand(
             name=model.name.display,

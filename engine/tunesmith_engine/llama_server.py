@@ -7,11 +7,11 @@ import logging
 import re
 import shutil
 import subprocess
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tunesmith_engine.specification import ALIAS, ERRORS_ONLY, Specification
-from tunesmith_shared.llama_cpp import SERVER, built
+from tunesmith_shared.llama_cpp import BFLOAT16_SERVER, SERVER, built
 
 _logger = logging.getLogger("tunesmith.engine.llama_server")
 
@@ -54,15 +54,31 @@ def command(binary: str, socket: str, specification: Specification) -> list[str]
     return words
 
 
-def choose(setting: str, cache_dir: Path) -> Path | None:
-    """The llama-server of the setting, or the cache's for an empty one; None where models run in the library."""
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The llama-servers that models run in, and the one for those in bfloat16 if there is one; without, the library."""
+
+    usual: Path | None = None
+    bfloat16: Path | None = None
+
+    def of(self, specification: Specification) -> Path | None:
+        """The server for a model; None when it runs in the library."""
+        return (self.bfloat16 if specification.bfloat16 else None) or self.usual
+
+
+def choose(setting: str, cache_dir: Path) -> Servers:
+    """The llama-server of the setting, or the cache's for an empty one."""
     if setting:
-        return None if setting == LIBRARY else Path(setting)
-    binary = built(cache_dir, SERVER)
+        return Servers() if setting == LIBRARY else Servers(Path(setting))
+    return Servers(_built(cache_dir, SERVER), _built(cache_dir, BFLOAT16_SERVER))
+
+
+def _built(cache_dir: Path, name: str) -> Path | None:
+    binary = built(cache_dir, name)
     try:
         return binary and find(str(binary))
     except ValueError as error:
-        _logger.warning("models run in the library of the wheel: %s", error)
+        _logger.warning("no model runs in the %s that was built: %s", name, error)
         return None
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tunesmith_engine.bert_gguf import convert_bert
 from tunesmith_shared.store import ModelName, ModelStore, publish_gguf
-from tunesmith_shared.store.requantise import in_eight_bits
+from tunesmith_shared.store.requantise import write_served
 
 _logger = logging.getLogger("tunesmith.engine.seed")
 
@@ -22,17 +22,18 @@ class Seed:
 
     name: str
     package: str
-    provide: Callable[[Path, Path], Path]
+    provide: Callable[[Path, Path, str], Path]
+    """Takes the package's folder, the working folder and the setting `first_model_type`; returns the GGUF."""
     parameters: dict[str, object]
 
 
-def _smollm2(package: Path, work: Path) -> Path:
+def _smollm2(package: Path, work: Path, chosen_type: str) -> Path:
     target = work / "smollm2.gguf"
-    in_eight_bits(package / "SmolLM2-135M-Instruct.Q4_1.gguf", target)
+    write_served(package / "SmolLM2-135M-Instruct.Q4_1.gguf", target, chosen_type)
     return target
 
 
-def _all_minilm(package: Path, work: Path) -> Path:
+def _all_minilm(package: Path, work: Path, _: str) -> Path:
     target = work / "all-minilm.gguf"
     convert_bert(package / "model", target, "all-MiniLM-L6-v2")
     return target
@@ -51,8 +52,11 @@ SEEDS = (
 )
 
 
-def seed_store(store: ModelStore) -> None:
-    """Add the seeds that were never added; one that its owner deleted stays away. Blocks for some two seconds."""
+def seed_store(store: ModelStore, chosen_type: str) -> None:
+    """Add the seeds that were never added; one that its owner deleted stays away. Blocks for some two seconds.
+
+    `chosen_type` is the setting `first_model_type`.
+    """
     marker = store.models_dir / ".seeded"
     seeded = set(marker.read_text().split()) if marker.is_file() else set()
     whole = {model.name.display for model in store.list()}
@@ -60,20 +64,20 @@ def seed_store(store: ModelStore) -> None:
         name = ModelName.parse(seed.name)
         deleted = seed.name in seeded and not store.has_model(name)
         if seed.name not in whole and not deleted:
-            _add(store, seed, name)
+            _add(store, seed, name, chosen_type)
         seeded.add(seed.name)
     store.models_dir.mkdir(parents=True, exist_ok=True)
     marker.write_text("\n".join(sorted(seeded)) + "\n")
 
 
-def _add(store: ModelStore, seed: Seed, name: ModelName) -> None:
+def _add(store: ModelStore, seed: Seed, name: ModelName, chosen_type: str) -> None:
     package = _package_folder(seed.package)
     if package is None:
         _logger.warning("%s is not added: the Python package %s is not installed", seed.name, seed.package)
         return
     store.incoming_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=store.incoming_dir, prefix="seed-") as work:
-        gguf = seed.provide(package, Path(work))
+        gguf = seed.provide(package, Path(work), chosen_type)
         publish_gguf(store, name, gguf, system=None, parameters=seed.parameters, license=_LICENSE)
     _logger.info("added the model %s", seed.name)
 

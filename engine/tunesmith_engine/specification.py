@@ -28,6 +28,8 @@ class Specification:
     batch: int
     shift: bool
     gpu_layers: int = -1
+    bfloat16: bool = False
+    """Whether the weights are in bfloat16."""
 
     @property
     def whole_context(self) -> int:

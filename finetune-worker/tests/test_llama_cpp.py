@@ -17,6 +17,7 @@ from tunesmith_finetune.llama_cpp import (
 )
 from tunesmith_finetune.processes import Limits
 from tunesmith_finetune.settings import REPOSITORY
+from tunesmith_shared.llama_cpp import BFLOAT16_SERVER, SERVER, build_folder
 
 PIN = REPOSITORY / "requirements" / "llama-cpp.txt"
 
@@ -77,3 +78,18 @@ async def test_a_ready_folder_is_used_as_it_is(tmp_path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     assert await toolbox.get() == ready
+
+
+async def test_a_build_from_before_the_second_server_is_made_anew_where_the_processor_has_use_for_it(
+    tmp_path: Path,
+) -> None:
+    here, elsewhere = {"GGML_NATIVE": "OFF", "GGML_AVX512_BF16": "ON"}, {"GGML_NATIVE": "OFF"}
+    for processor, ready in ((here, False), (elsewhere, True)):
+        build = LlamaCpp(build_folder(tmp_path, pinned_version(PIN), processor))
+        for path in (*map(build.tool, (*TOOLS, SERVER)), *map(build.script, CONVERTERS)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        toolbox = Toolbox(tmp_path, PIN, Limits(None, 60), processor=processor)
+        assert toolbox.ready == ready
+        build.tool(BFLOAT16_SERVER).touch()
+        assert toolbox.ready

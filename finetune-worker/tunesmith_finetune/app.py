@@ -49,7 +49,11 @@ def create_app(settings: WorkerSettings) -> FastAPI:
                 models=ModelRepository(database),
                 files=FileStore(settings.files_path),
                 bases=BaseModelStore(
-                    settings.cache_dir, limits, settings.base_models_path, settings.allowed_hub_models
+                    settings.cache_dir,
+                    limits,
+                    settings.base_models_path,
+                    settings.allowed_hub_models,
+                    settings.first_model_type,
                 ),
                 toolbox=toolbox,
                 publisher=publisher,

@@ -31,7 +31,7 @@ from tunesmith_finetune.base_models import (
 )
 from tunesmith_finetune.processes import Limits, run_child
 from tunesmith_shared.errors import BadRequest, NotFound, TunesmithError, Unavailable
-from tunesmith_shared.store.requantise import in_eight_bits
+from tunesmith_shared.store.requantise import served_type, write_served
 
 RECIPE = "1"
 """Part of the folder's name; raised when the way in which folders are made changes."""
@@ -43,12 +43,19 @@ class BaseModelStore:
     """The base models of a machine; several workers may share the folders."""
 
     def __init__(
-        self, cache_dir: Path, limits: Limits, base_models_dir: Path | None = None, hub_models: Sequence[str] = ()
+        self,
+        cache_dir: Path,
+        limits: Limits,
+        base_models_dir: Path | None = None,
+        hub_models: Sequence[str] = (),
+        first_model_type: str = "auto",
     ) -> None:
+        """`first_model_type` is the setting of that name."""
         self._folder = cache_dir / "base-models"
         self._limits = limits
         self._sources = base_models_dir
         self._hub_models = tuple(hub_models)
+        self._first_model_type = first_model_type
 
     def known(self) -> list[BaseModel]:
         """Return the base models that are here; of several revisions of one, the one that came last is first."""
@@ -137,11 +144,12 @@ class BaseModelStore:
         """
         if not base.package:
             return self.f16_gguf(base)
-        path = self._folder / f"{self.folder(base).name}.q8_0.gguf"
+        kind = served_type(self._first_model_type)
+        path = self._folder / f"{self.folder(base).name}.{kind.lower()}.gguf"
         async with self.lock(path):
             if not await asyncio.to_thread(path.exists):
                 draft = path.with_name(f".{path.name}.part")  # whoever was interrupted left it; there is one at a time
-                await asyncio.to_thread(in_eight_bits, packaged_gguf(base), draft)
+                await asyncio.to_thread(write_served, packaged_gguf(base), draft, kind)
                 await asyncio.to_thread(draft.rename, path)
         return path
 

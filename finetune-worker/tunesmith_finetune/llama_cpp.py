@@ -22,7 +22,15 @@ from pathlib import Path
 from filelock import AsyncFileLock
 
 from tunesmith_finetune.processes import ChildFailed, Limits, run_child
-from tunesmith_shared.llama_cpp import QUANTIZE, SERVER, build_folder, native
+from tunesmith_shared.llama_cpp import (
+    BFLOAT16_SERVER,
+    EVEN,
+    QUANTIZE,
+    SERVER,
+    build_folder,
+    computes_bfloat16,
+    native,
+)
 
 TOOLS = (QUANTIZE, "llama-export-lora", "llama-imatrix", "llama-tokenize")
 CONVERTERS = ("convert_hf_to_gguf.py", "convert_lora_to_gguf.py")
@@ -84,10 +92,9 @@ class LlamaCpp:
         """Return the Python script `name` of llama.cpp's sources."""
         return self.folder / "source" / name
 
-    @property
-    def complete(self) -> bool:
-        """Whether everything that a job needs is there."""
-        return all(file.is_file() for file in (*map(self.tool, TOOLS), *map(self.script, CONVERTERS)))
+    def has(self, *programs: str) -> bool:
+        """Whether everything that a job needs is there, and these programs."""
+        return all(file.is_file() for file in (*map(self.tool, (*TOOLS, *programs)), *map(self.script, CONVERTERS)))
 
 
 @dataclass
@@ -114,7 +121,15 @@ class Toolbox:
     @property
     def ready(self) -> bool:
         """Whether `get` would answer at once."""
-        return self._existing().complete
+        return self._complete(self._existing())
+
+    @property
+    def servers(self) -> tuple[str, ...]:
+        """The servers that are built for the engine."""
+        return (SERVER, BFLOAT16_SERVER) if computes_bfloat16(self.processor) else (SERVER,)
+
+    def _complete(self, tools: LlamaCpp) -> bool:
+        return tools.has(*(() if self.ready_folder else self.servers))
 
     async def get(self) -> LlamaCpp:
         """Return the tools, after making them if need be. Raises `ToolsMissing`; the next call tries again then."""
@@ -137,7 +152,7 @@ class Toolbox:
 
     async def _ensure(self) -> LlamaCpp:
         tools = self._existing()
-        if tools.complete:
+        if self._complete(tools):
             return tools
         if self.ready_folder is not None:
             raise ToolsMissing(
@@ -149,7 +164,7 @@ class Toolbox:
         self.cache_dir.mkdir(parents=True, exist_ok=True)
         self.state = "waiting for another worker that builds llama.cpp's tools"
         async with AsyncFileLock(self.cache_dir / f".{tools.folder.name}.lock"):
-            if not tools.complete:
+            if not self._complete(tools):
                 await self._make(tools)
         self.state = "ready"
         return tools
@@ -169,8 +184,8 @@ class Toolbox:
                 ) from error
             finished = draft / "finished"
             (finished / "bin").mkdir(parents=True)
-            for name in (*TOOLS, SERVER):
-                shutil.move(draft / "build" / "bin" / name, finished / "bin" / name)
+            for name in (*TOOLS, *self.servers):
+                shutil.move(draft / "bin" / name, finished / "bin" / name)
             (draft / "source").rename(finished / "source")
             shutil.rmtree(tools.folder, ignore_errors=True)
             finished.rename(tools.folder)
@@ -189,14 +204,25 @@ class Toolbox:
         _logger.info("fetched llama.cpp's sources in %.0f s", time.monotonic() - started)
 
     async def _build(self, draft: Path, log: Path) -> None:
-        self.state = "configuring llama.cpp's build"
         started = time.monotonic()
+        (draft / "bin").mkdir()
+        await self._make_programs(draft, log, {}, {name: name for name in (*TOOLS, SERVER)})
+        if BFLOAT16_SERVER in self.servers:  # only the products of matrices are compiled again
+            await self._make_programs(draft, log, EVEN, {SERVER: BFLOAT16_SERVER})
+        _logger.info("built llama.cpp's tools in %.0f s", time.monotonic() - started)
+
+    async def _make_programs(
+        self, draft: Path, log: Path, more_options: Mapping[str, str], programs: Mapping[str, str]
+    ) -> None:
+        """Build `programs`, named as llama.cpp does, and keep them in the draft's `bin` under the other names."""
+        self.state = "configuring llama.cpp's build"
         generator = ["-G", "Ninja"] if shutil.which("ninja") else []
-        options = [f"-D{name}={value}" for name, value in {**BUILD_OPTIONS, **self.processor}.items()]
-        configure = ["cmake", "-S", str(draft / "source"), "-B", str(draft / "build"), *generator, *options]
+        options = [f"-D{name}={value}" for name, value in {**BUILD_OPTIONS, **self.processor, **more_options}.items()]
+        folder = draft / "build"
+        configure = ["cmake", "-S", str(draft / "source"), "-B", str(folder), *generator, *options]
         await run_child(configure, title="Configuring llama.cpp's build", log=log, limits=self.limits, nice=_NICE)
         self.state = "building llama.cpp's tools"
-        _logger.info("%s in the background, with low priority", self.state)
+        _logger.info("%s in the background, with low priority: %s", self.state, ", ".join(programs.values()))
 
         async def note(line: str) -> None:
             if match := _NINJA_PROGRESS.match(line):
@@ -204,12 +230,12 @@ class Toolbox:
             elif match := _MAKE_PROGRESS.match(line):
                 self.state = f"building llama.cpp's tools: {match[1]}%"
 
-        jobs = str(os.cpu_count() or 1)
-        build = ["cmake", "--build", str(draft / "build"), "-j", jobs, "--target", *TOOLS, SERVER]
+        build = ["cmake", "--build", str(folder), "-j", str(os.cpu_count() or 1), "--target", *programs]
         await run_child(
             build, title="Building llama.cpp's tools", log=log, limits=self.limits, on_line=note, nice=_NICE
         )
-        _logger.info("built llama.cpp's tools in %.0f s", time.monotonic() - started)
+        for name, kept in programs.items():
+            shutil.copy2(folder / "bin" / name, draft / "bin" / kept)
 
 
 def pinned_version(requirements: Path) -> str:

@@ -11,10 +11,17 @@ from pathlib import Path
 from tunesmith_shared.processor import CPUINFO, flags
 
 SERVER = "llama-server"
+BFLOAT16_SERVER = "llama-server-bfloat16"
+"""The server for models in bfloat16, built with EVEN, so that an answer is the same alone and beside others."""
 QUANTIZE = "llama-quantize"
 
 PORTABLE: Mapping[str, str] = {"GGML_NATIVE": "OFF"}
 """Options of llama.cpp's build for every processor of this machine's kind; on x86-64 those with AVX2."""
+
+EVEN: Mapping[str, str] = {"GGML_LLAMAFILE": "OFF"}
+"""Options of a build that sums up several sequences in the order in which it sums up one. Bfloat16 loses by it half of
+the rate at which prompts are read, and nothing else; other types lose more (benchmarks/serving).
+"""
 
 # What an option needs, in the words of /proc/cpuinfo. AMX is left out: virtual machines announce it and do not allow
 # it, which ends a program at its first such instruction. That is also why llama.cpp is not left to look for itself.
@@ -34,6 +41,11 @@ def native(machine: str = platform.machine(), cpuinfo: Path = CPUINFO) -> Mappin
         return {"GGML_NATIVE": "ON"}
     has = flags(cpuinfo)
     return {**PORTABLE, **{option: "ON" for option, needed in _NEEDS.items() if needed <= has}}
+
+
+def computes_bfloat16(options: Mapping[str, str]) -> bool:
+    """Whether a build with these options has the processor multiply numbers in bfloat16."""
+    return options.get("GGML_AVX512_BF16") == "ON"
 
 
 def build_folder(cache_dir: Path, version: str, options: Mapping[str, str]) -> Path:

@@ -32,6 +32,10 @@ class ServiceSettings(BaseSettings):
         description="What can be made again: llama.cpp's tools, dequantised base models. Outside the checkout.",
     )
     models_dir: Path | None = Field(default=None, description="Ollama's model store. Default: <data_dir>/models.")
+    first_model_type: Literal["auto", "Q8_0", "BF16"] = Field(
+        default="auto",
+        description="How the weights of smollm2:135m are kept: BF16, where processors compute with it, or Q8_0.",
+    )
     model_family: str = Field(default="", description="With model_name, the model that the platform is set up with.")
     model_name: str = Field(default="", description="Served as <model_family>:<model_name>, or under itself alone.")
     files_dir: Path | None = Field(default=None, description="Uploaded files. Default: <data_dir>/files.")

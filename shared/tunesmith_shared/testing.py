@@ -181,6 +181,7 @@ def platform_at(folder: Path, **environment: str) -> Iterator[Platform]:
             "TUNESMITH_OLLAMA_HOST": f"http://127.0.0.1:{ports['TUNESMITH_ENGINE_PORT']}",
             "TUNESMITH_DRAIN_SECONDS": "5",
             "TUNESMITH_ENGINE_LLAMA_SERVER": os.environ.get("TUNESMITH_ENGINE_LLAMA_SERVER", "library"),
+            "TUNESMITH_FIRST_MODEL_TYPE": "Q8_0",  # the same on every machine
             "TUNESMITH_BACKEND_CHECK_SECONDS": "3600",  # tests that stop the event loop would seem dead to it
             **environment,
         }

@@ -10,27 +10,38 @@ import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 from numpy.typing import NDArray
 
+from tunesmith_shared.llama_cpp import computes_bfloat16, native
 from tunesmith_shared.store.gguf_header import GgufHeader, GgufTensor, read_gguf_header
 
+_FLOATS = {GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16}
 _FILE_TYPE = b"general.file_type" + struct.pack("<I", 4)  # the key as it stands in a file, and its type, uint32
 
 
-def in_eight_bits(packaged: Path, target: Path) -> None:
-    """Write the weights of a Python package's GGUF, which are Q4_1, as Q8_0: the file that every service serves.
+def write_served(packaged: Path, target: Path, chosen: str) -> None:
+    """Write the weights of a Python package's GGUF, which are Q4_1 and Q8_0, in the type that they are served in: the
+    chosen one of the setting `first_model_type`.
 
-    llama.cpp reads prompts half as fast again from it and answers as fast (benchmarks/serving). The same bytes come out
-    each time, so that the model and the adapters on it share a blob.
+    llama.cpp reads prompts half as fast again from either than from Q4_1; where the processor computes in bfloat16,
+    several answers at once gain more from that (benchmarks/serving). The same bytes come out each time, so that the
+    model and the adapters on it share a blob.
     """
-    requantise(packaged, target, GGMLQuantizationType.Q4_1, GGMLQuantizationType.Q8_0)
+    requantise(packaged, target, GGMLQuantizationType[served_type(chosen)])
 
 
-def requantise(source: Path, target: Path, old: GGMLQuantizationType, new: GGMLQuantizationType) -> None:
-    """Write ``target`` like ``source``, its tensors of type ``old`` as ``new`` and the others as they are.
+def served_type(chosen: str) -> str:
+    """The name of the chosen type; of `auto` the one that suits this processor."""
+    if chosen != "auto":
+        return chosen
+    return "BF16" if computes_bfloat16(native()) else "Q8_0"
+
+
+def requantise(source: Path, target: Path, new: GGMLQuantizationType) -> None:
+    """Write ``target`` like ``source``, its quantised tensors as ``new`` and the others as they are.
 
     Takes the memory of one tensor in float32. Raises BadRequest when ``source`` is no whole GGUF.
     """
     header = read_gguf_header(source)
-    types = {tensor.name: new if tensor.type == old else tensor.type for tensor in header.tensors}
+    types = {tensor.name: tensor.type if tensor.type in _FLOATS else new for tensor in header.tensors}
     data = np.memmap(source, np.uint8, mode="r")
     entries = b"".join(_entries(header, types))
     with target.open("wb") as file:
