@@ -1,12 +1,14 @@
 """Which kind of document a file is, and its pages: PDF, Word (DOCX), HTML, Markdown or plain text.
 
 The content decides; the name only tells apart what looks the same (Markdown and plain text) and what a file claims to
-be. Everything here runs in the child process that `parse.py` starts.
+be. Everything here runs in the process that `parse_server.py` forks for a document.
 """
 
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from charset_normalizer import from_bytes
 
 from tunesmith_rag import markup, pdf
 from tunesmith_rag.pages import DocumentRefused, Page, storable
@@ -79,9 +81,6 @@ def _decoded(data: bytes, suffix: str) -> str:
             return data.decode("utf-16")
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        # Here, since every PDF would wait for it while its process starts.
-        from charset_normalizer import from_bytes  # noqa: PLC0415
-
         guess = from_bytes(data).best()
         if guess is None:
             raise _unsupported(suffix) from None

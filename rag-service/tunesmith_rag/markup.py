@@ -1,7 +1,6 @@
 """Text out of HTML, Markdown and Word documents, in sections, with paragraphs, headings and table cells kept apart.
 
-markdown-it and mammoth turn Markdown and Word into HTML; Lexbor (selectolax) reads all HTML, however broken. The first
-two are imported where they are used: a PDF would wait for them, too, while the process that reads it starts.
+markdown-it and mammoth turn Markdown and Word into HTML; Lexbor (selectolax) reads all HTML, however broken.
 """
 
 import re
@@ -9,6 +8,8 @@ import zipfile
 from pathlib import Path
 from xml.parsers.expat import ExpatError
 
+import mammoth
+from markdown_it import MarkdownIt
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from tunesmith_rag.pages import DocumentRefused
@@ -32,8 +33,6 @@ def damaged(kind: str) -> DocumentRefused:
 
 def sections_of_word(path: Path) -> list[str]:
     """Return the sections of the DOCX file at `path`; pictures are left out."""
-    import mammoth  # noqa: PLC0415 - as the module says
-
     try:
         with path.open("rb") as file:
             html = mammoth.convert_to_html(file, convert_image=lambda _: []).value
@@ -44,8 +43,6 @@ def sections_of_word(path: Path) -> list[str]:
 
 def sections_of_markdown(text: str) -> list[str]:
     """Return the sections of a Markdown document (CommonMark with tables)."""
-    from markdown_it import MarkdownIt  # noqa: PLC0415 - as the module says
-
     return sections_of_html(MarkdownIt("commonmark").enable("table").render(text))
 
 
