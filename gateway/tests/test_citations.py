@@ -55,6 +55,14 @@ def test_a_quote_leaves_headings_out() -> None:
     assert quote == "The rain gauge is calibrated every 90 days."
 
 
+def test_a_quote_is_no_running_title() -> None:
+    pages = [chunk(f"Halden Point | The handbook\n\n{text}", page) for page, text in ((1, "Rain falls."), (2, "Fog."))]
+    assert [cite("", "The handbook of Halden Point.", some)[0].quote for some in (pages[:1], pages)] == [
+        "Halden Point | The handbook",
+        "Rain falls.",
+    ]
+
+
 def test_a_quote_from_a_table_is_one_row() -> None:
     rows = ["Code | Fault | Remedy", "F02 | Fan does not turn | Replace the motor", "F03 | Frozen | Thaw for two hours"]
     quote = cite("What does F03 mean?", "F03 is frozen; thaw for two hours.", [chunk("\n".join(rows))])[0].quote

@@ -79,18 +79,20 @@ def cite(question: str, answer: str, chunks: Sequence[Chunk]) -> list[Citation]:
     for support, index in scored:
         chunk = chunks[index]
         if support >= NEAR_THE_BEST * scored[0][0] and (chunk.file_id, chunk.page) not in citations:
-            quote = max(_sentences(chunk.text), key=words.support)
+            others = [other.text for other in chunks if (other.file_id, other.page) != (chunk.file_id, chunk.page)]
+            quote = max(_own_sentences(chunk.text, others), key=words.support)
             citations[chunk.file_id, chunk.page] = Citation(chunk.file_id, chunk.filename, chunk.page, quote, index)
     return checked(list(citations.values()), chunks)
 
 
 def telling_sentence(question: str, text: str, elsewhere: Sequence[str]) -> str:
     """Return the sentence of a chunk that shares most with a question, word for word; of equals one that is more than a
-    heading, and no running title: a line that stands in texts `elsewhere`, too, and is no whole sentence.
+    heading, and no running title, which stands in the texts of other pages `elsewhere`.
     """
-    words, sentences = _weights(question), _sentences(text)
-    own = [one for one in sentences if one[-1:] in _ENDS or not any(one in other for other in elsewhere)]
-    return max(own or sentences, key=lambda sentence: (_share(words, sentence), bool(_TOLD.search(sentence))))
+    words = _weights(question)
+    return max(
+        _own_sentences(text, elsewhere), key=lambda sentence: (_share(words, sentence), bool(_TOLD.search(sentence)))
+    )
 
 
 def _least_share(index: int) -> float:
@@ -137,6 +139,12 @@ def _weights(text: str) -> dict[str, float]:
 def _share(words: dict[str, float], text: str) -> float:
     there = set(_WORD.findall(text.lower()))
     return sum(weight for word, weight in words.items() if word in there) / (sum(words.values()) or 1.0)
+
+
+def _own_sentences(text: str, elsewhere: Sequence[str]) -> list[str]:
+    """Return the sentences of a page's text without lines that stand in texts `elsewhere`, too, and are none."""
+    sentences = _sentences(text)
+    return [one for one in sentences if one[-1:] in _ENDS or not any(one in other for other in elsewhere)] or sentences
 
 
 def _sentences(text: str) -> list[str]:
