@@ -1,4 +1,4 @@
-"""How the index behaves as it grows: `python benchmarks/documents/index.py [--chunks 1000 10000 100000]`.
+"""How the index behaves as it grows: `python benchmarks/documents/index.py [--chunks 1000 10000] [--chroma URL]`.
 
 Prints for each size what adding takes, the times of a search by meaning (four versions of a question one by one and in
 one call, what the chunks found say, the vectors of the best) and by words, recall@10 against brute force, memory and
@@ -112,18 +112,19 @@ def size_of(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
 
 
-async def measure(count: int, graph: Graph) -> None:
-    """Print the line of one size."""
+async def measure(count: int, graph: Graph, server: str) -> None:
+    """Print the line of one size; `server` is the URL of a Chroma server, or empty."""
     vectors, questions = draw(count, 1), draw(QUESTIONS, 2)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        legs = Legs(open_index("", folder, graph), LexicalIndex(folder / "lexical"))
+        legs = Legs(open_index(server, folder, graph), LexicalIndex(folder / "lexical"))
         seconds = await fill(legs, vectors)
         await ask(legs, questions[:4], Stopwatch())
         watch = Stopwatch()
         found = await ask(legs, questions, watch)
-        legs.close()
         disk = size_of(folder)
+        await legs.remove_store(STORE)
+        legs.close()
     best = np.argsort(-(questions @ vectors.T), axis=1)[:, :NEAREST]
     recall = statistics.mean(len(set(row.tolist()) & hits) / NEAREST for row, hits in zip(best, found, strict=True))
     medians = {what: statistics.median(times) for what, times in watch.taken.items()}
@@ -139,11 +140,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--chunks", type=int, nargs="+", default=[1000, 10_000, 100_000])
     parser.add_argument("--graph", type=int, nargs=3, metavar=("M", "BUILD", "SEARCH"), help="other than the default")
+    parser.add_argument("--chroma", default="", metavar="URL", help="a Chroma server; nothing stays in it")
     given = parser.parse_args(arguments)
     columns = "".join(f"{column:>10}" for column in COLUMNS)
     print(f"{'chunks':>8}{'added':>12}{columns}{'ratio':>8}{'recall@10':>11}{'peak':>12}{'disk':>12}   (times in ms)")
     for count in given.chunks:
-        asyncio.run(measure(count, Graph(*given.graph) if given.graph else USUAL))
+        asyncio.run(measure(count, Graph(*given.graph) if given.graph else USUAL, given.chroma))
 
 
 if __name__ == "__main__":

@@ -51,8 +51,6 @@ RECIPES = ("onnx", "openvino")
 REPEATS = 3
 REPEATED_PAGES = 100
 """Longer documents are brought in once."""
-SETTLE_SECONDS = 1.0
-"""After an ingestion, until the process that reads the next document has started: its start is no embedding."""
 TEXT_PAGES = 100
 SAMPLE_SECONDS = 0.02
 WINDOW, WINDOWS = BATCH * 16, 10
@@ -160,11 +158,9 @@ async def ingest(file: Path, folder: Path, rounds: int) -> dict[str, float]:
     before = await embedding_alone(embedder, texts)
     for number in range(rounds):
         with Peak() as seen:
-            # Right before, so that the start of the process that reads falls into the time that is measured.
             await bring_in(HANDBOOK, number)
             wholes.append(await bring_in(file, number))
         peak = max(peak, seen.mebibytes)
-        await asyncio.sleep(SETTLE_SECONDS)
         after = await embedding_alone(embedder, texts)
         shares.append((before + after) / 2 / wholes[-1])
         before = after

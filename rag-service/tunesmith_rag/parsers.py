@@ -69,7 +69,7 @@ async def _start() -> _Server:
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=DEVNULL,
                 stderr=DEVNULL,
                 start_new_session=True,
