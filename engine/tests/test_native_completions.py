@@ -260,7 +260,14 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], int, str]] = {
     ),
     "pull without TLS": ("/api/pull", {"model": "http://registry.ollama.ai/a/b"}, 400, "insecure protocol http"),
     "pull without a name": ("/api/pull", {}, 400, "invalid model name"),
-    "push": ("/api/push", {"model": CHAT}, 501, "cannot be pushed"),
+    "push to anywhere": (
+        "/api/push",
+        {"model": "example.org/a/b"},
+        400,
+        "models of example.org are not published here",
+    ),
+    "push without TLS": ("/api/push", {"model": "http://registry.ollama.ai/a/b"}, 400, "insecure protocol http"),
+    "push of an unknown model": ("/api/push", {"model": "someone/nosuch"}, 404, "model 'someone/nosuch' not found"),
     "show without a name": ("/api/show", {}, 400, "model is required"),
     "show of an unknown model": ("/api/show", {"name": "nosuch"}, 404, "model 'nosuch' not found"),
 }

@@ -16,6 +16,7 @@ from tunesmith_engine.llama_server import Servers, choose, version
 from tunesmith_engine.models import Catalog
 from tunesmith_engine.process import LIBRARY, ModelProcess, own_server
 from tunesmith_engine.pull import Puller
+from tunesmith_engine.push import Pusher
 from tunesmith_engine.quantise import quantiser
 from tunesmith_engine.registry import Registries
 from tunesmith_engine.residency import Limits
@@ -59,6 +60,7 @@ def create_app(settings: EngineSettings) -> FastAPI:
         registries = Registries(settings.registry_hosts)
         app.state.quantiser = functools.partial(quantiser, settings)
         app.state.puller = Puller(store, registries)
+        app.state.pusher = Pusher(store, registries)
         preparation = asyncio.create_task(asyncio.to_thread(_prepare_store, store, settings))
         await asyncio.wait({preparation}, timeout=_SEED_WAIT_SECONDS)
         try:

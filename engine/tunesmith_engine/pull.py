@@ -39,7 +39,7 @@ class Puller:
     def source(self, wanted: str, *, insecure: bool) -> Source:
         """Read a model's name. Raises BadRequest for what is none, or in a registry that is not allowed."""
         source = Source.of(wanted, insecure=insecure)
-        self._registries.check(source)
+        self._registries.check(source, "fetched")
         return source
 
     async def pull(self, source: Source) -> AsyncGenerator[Json]:

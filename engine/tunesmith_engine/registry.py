@@ -3,6 +3,12 @@
     GET /v2/<namespace>/<model>/manifests/<tag>       what the model consists of
     GET /v2/<namespace>/<model>/blobs/<digest>        one part of it, from any byte on; may redirect
 
+and to publish one
+
+    HEAD /v2/<namespace>/<model>/blobs/<digest>       whether that part is there
+    POST /v2/<namespace>/<model>/blobs/uploads/       where it is to be sent, by PUT, with its digest
+    PUT /v2/<namespace>/<model>/manifests/<tag>       what the model consists of
+
 Only registries that the operator allows are asked, because the engine sees networks that its callers do not.
 """
 
@@ -16,7 +22,7 @@ import httpx
 from tunesmith_engine import OLLAMA_VERSION
 from tunesmith_shared.errors import BadRequest, TunesmithError
 from tunesmith_shared.names import ModelName
-from tunesmith_shared.store import Manifest
+from tunesmith_shared.store import Layer, Manifest
 from tunesmith_shared.store.manifest import MANIFEST_TYPE
 
 _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
@@ -27,6 +33,10 @@ _REDIRECTS = 5
 
 class PullFailed(TunesmithError):
     """A model could not be fetched. Ollama answers 500 for all of these."""
+
+
+class PushFailed(TunesmithError):
+    """A model could not be published. Ollama answers 500 for all of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +68,11 @@ class Registries:
         headers = {"user-agent": f"ollama/{OLLAMA_VERSION}", "accept-encoding": "identity"}
         self._http = httpx.AsyncClient(timeout=_TIMEOUT, headers=headers)
 
-    def check(self, source: Source) -> None:
-        """Raise BadRequest when the model is in a registry that is not allowed."""
+    def check(self, source: Source, what_for: str) -> None:
+        """Raise BadRequest when the model, to be `fetched` or `published`, is in a registry that is not allowed."""
         if source.name.host.lower() not in self._allowed:
             raise BadRequest(
-                f"models of {source.name.host} are not fetched here, only those of {', '.join(self._allowed)}; the "
+                f"models of {source.name.host} are not {what_for} here, only those of {', '.join(self._allowed)}; the "
                 "operator can add it to TUNESMITH_ENGINE_REGISTRIES",
                 param="model",
             )
@@ -79,7 +89,7 @@ class Registries:
                         raise PullFailed("pull model manifest: it is too long to be one")
         except httpx.HTTPError as error:
             raise PullFailed(
-                f"pull model manifest: {source.name.host} cannot be reached ({_reason(error)}); check the connection, "
+                f"pull model manifest: {source.name.host} cannot be reached ({reason(error)}); check the connection, "
                 "or upload a GGUF to /api/blobs and name it in /api/create"
             ) from error
         try:
@@ -98,6 +108,35 @@ class Registries:
             _check(response, f"pull {digest}", source)
             first = start if response.status_code == httpx.codes.PARTIAL_CONTENT else 0
             yield first, response.aiter_bytes(_CHUNK_BYTES)
+
+    async def has_blob(self, source: Source, digest: str) -> bool:
+        """Whether the registry has that part already. Raises PushFailed, and httpx's errors."""
+        response = await self._http.head(f"{source.url}/blobs/{digest}")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return False
+        _check_push(response, digest, source)
+        return True
+
+    async def send_blob(self, source: Source, layer: Layer, pieces: AsyncIterator[bytes]) -> None:
+        """Send the bytes of a part. Raises PushFailed when the registry refuses, and httpx's errors."""
+        begun = await self._http.post(f"{source.url}/blobs/uploads/")
+        _check_push(begun, layer.digest, source)
+        address = begun.url.join(begun.headers.get("location", ""))
+        if (begun.url.scheme, address.scheme) == ("https", "http"):
+            raise PushFailed(
+                f"{source.name.host} wants {layer.digest} at an address without encryption; it was not sent"
+            )
+        headers = {"content-type": "application/octet-stream", "content-length": str(layer.size)}
+        taken = await self._http.put(
+            address.copy_merge_params({"digest": layer.digest}), content=pieces, headers=headers
+        )
+        _check_push(taken, layer.digest, source)
+
+    async def send_manifest(self, source: Source, manifest: Manifest) -> None:
+        """Let the name in the registry point at the model. Raises PushFailed, and httpx's errors."""
+        address = f"{source.url}/manifests/{source.name.tag}"
+        taken = await self._http.put(address, content=manifest.encode(), headers={"content-type": MANIFEST_TYPE})
+        _check_push(taken, "model manifest", source)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -134,5 +173,16 @@ def _check(response: httpx.Response, what: str, source: Source) -> None:
         raise PullFailed(f"{what}: {source.name.host} answered {response.status_code}; try again later")
 
 
-def _reason(error: httpx.HTTPError) -> str:
+def _check_push(response: httpx.Response, what: str, source: Source) -> None:
+    if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+        raise PushFailed(
+            f"push {what}: {source.name.host} does not take it without signing in, which this engine does not do; copy "
+            "the model's blobs and manifest from the models folder to that of an Ollama, which does"
+        )
+    if not response.is_success:
+        raise PushFailed(f"push {what}: {source.name.host} answered {response.status_code}; try again later")
+
+
+def reason(error: httpx.HTTPError) -> str:
+    """What broke, in a word at least."""
     return str(error) or type(error).__name__

@@ -48,7 +48,7 @@ class EngineSettings(ServiceSettings):
     engine_load_seconds: float = Field(default=300.0, gt=0, description="How long a model may take to load.")
     engine_registries: str = Field(
         default="registry.ollama.ai, hf.co, huggingface.co",
-        description="Hosts of registries that models may be pulled from. Empty: none.",
+        description="Hosts of registries that models may be pulled from and pushed to. Empty: none.",
     )
     engine_seed: bool = Field(default=True, description="Put smollm2:135m and all-minilm into an empty store.")
     engine_prune: bool = Field(default=True, description="Delete what no model refers to at the start, as Ollama does.")

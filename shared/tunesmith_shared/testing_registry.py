@@ -1,10 +1,12 @@
-"""A registry that gives away the models of a folder over HTTP, and can be told to break off, lie or send elsewhere."""
+"""A registry that gives away and takes models over HTTP, and can be told to break off, lie, refuse, redirect."""
 
+import hashlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 
 class Registry:
@@ -20,6 +22,11 @@ class Registry:
         self.holds_after: int | None = None
         """Bytes of an answer after which nothing more comes until `go_on` is set."""
         self.go_on = threading.Event()
+        self.blobs_taken: list[str] = []
+        """Digests of the blobs that were sent whole."""
+        self.breaks_uploads = 0
+        """How many of the next uploads are cut off in their middle."""
+        self.wants_sign_in = False
         self.lies = False
         self.redirects = False
         self.ranges = True
@@ -54,6 +61,43 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._blob(what)
 
+    def do_HEAD(self) -> None:
+        self._answer(200 if self._blob_path(self.path.split("/")[-1]).is_file() else 404)
+
+    def do_POST(self) -> None:
+        self._answer(401 if self.server.registry.wants_sign_in else 202, location="uploads/1?state=here")
+
+    def do_PUT(self) -> None:
+        registry, length = self.server.registry, int(self.headers["content-length"])
+        address, _, digest = self.path.partition("?state=here&digest=")
+        if digest and registry.breaks_uploads:
+            registry.breaks_uploads -= 1
+            self.rfile.read(length // 2)
+            self.close_connection = True
+            return
+        content, parts = self.rfile.read(length), address.split("/")
+        if not digest:
+            path = registry.models_dir / "manifests/registry.ollama.ai/library" / parts[3] / parts[-1]
+        elif f"sha256:{hashlib.sha256(content).hexdigest()}" == unquote(digest):
+            path = self._blob_path(unquote(digest))
+            registry.blobs_taken.append(unquote(digest))
+        else:
+            self._answer(400)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        self._answer(201)
+
+    def _answer(self, status: int, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def _blob_path(self, digest: str) -> Path:
+        return self.server.registry.models_dir / "blobs" / digest.replace(":", "-")
+
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
 
@@ -61,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         registry = self.server.registry
         start = int(self.headers.get("range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
         registry.blobs_asked.append((digest, start))
-        self._send(registry.models_dir / "blobs" / digest.replace(":", "-"), start if registry.ranges else 0)
+        self._send(self._blob_path(digest), start if registry.ranges else 0)
 
     def _send(self, path: Path, start: int = 0) -> None:
         if not path.is_file():

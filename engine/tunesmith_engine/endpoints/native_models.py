@@ -18,9 +18,10 @@ from tunesmith_engine.endpoints.json_response import FastJson
 from tunesmith_engine.inference import require_name
 from tunesmith_engine.models import Json, timestamp
 from tunesmith_engine.pull import Puller
+from tunesmith_engine.push import Pusher
 from tunesmith_engine.scheduler import LoadedModel
 from tunesmith_engine.show import long_lists, show
-from tunesmith_shared.errors import NotFound, TunesmithError, Unsupported
+from tunesmith_shared.errors import NotFound, TunesmithError
 
 router = APIRouter(prefix="/api", tags=["ollama"])
 
@@ -51,8 +52,8 @@ class ShowRequest(NamedRequest):
     system: str = ""
 
 
-class PullRequest(NamedRequest):
-    """``POST /api/pull``; ``insecure`` allows a name that begins with ``http://``."""
+class TransferRequest(NamedRequest):
+    """``POST /api/pull`` and ``push``; ``insecure`` allows a name that begins with ``http://``."""
 
     insecure: bool = False
     stream: bool = True
@@ -158,13 +159,24 @@ async def upload_blob(request: Request, engine: Engine, digest: str) -> Response
 
 
 @router.post("/pull")
-async def pull(request: Request, body: Annotated[PullRequest, Depends(json_body(PullRequest))]) -> Response:
+async def pull(request: Request, body: Annotated[TransferRequest, Depends(json_body(TransferRequest))]) -> Response:
     """Fetch a model from a registry."""
     puller: Puller = request.app.state.puller
-    source = puller.source(body.wanted, insecure=body.insecure)
+    return await _transferred(request, puller.pull(puller.source(body.wanted, insecure=body.insecure)), body)
+
+
+@router.post("/push")
+async def push(request: Request, body: Annotated[TransferRequest, Depends(json_body(TransferRequest))]) -> Response:
+    """Publish a model in a registry."""
+    pusher: Pusher = request.app.state.pusher
+    source = await asyncio.to_thread(pusher.source, body.wanted, insecure=body.insecure)
+    return await _transferred(request, pusher.push(source), body)
+
+
+async def _transferred(request: Request, lines: AsyncGenerator[Json], body: TransferRequest) -> Response:
     if body.stream:
-        return await streamed(request, json_lines(_until_failed(puller.pull(source))), NDJSON)
-    return FastJson((await unless_gone(request, collected(puller.pull(source))))[-1])
+        return await streamed(request, json_lines(_until_failed(lines)), NDJSON)
+    return FastJson((await unless_gone(request, collected(lines)))[-1])
 
 
 async def _until_failed(lines: AsyncGenerator[Json]) -> AsyncGenerator[Json]:
@@ -175,13 +187,3 @@ async def _until_failed(lines: AsyncGenerator[Json]) -> AsyncGenerator[Json]:
                 yield line
         except TunesmithError as error:
             yield {"error": error.message}
-
-
-@router.post("/push")
-async def push(body: Named) -> Response:
-    """Say that nothing is published from here."""
-    raise Unsupported(
-        f"'{body.wanted}' cannot be pushed: publishing needs an account that this engine does not have; copy its blobs "
-        "and manifest from the models folder to that of an Ollama, which can",
-        param="model",
-    )
