@@ -109,6 +109,7 @@ def _served(gguf: Path) -> Iterator[str]:
 def _next_tokens(url: str, ids: list[int]) -> dict[int, float]:
     """The log-probabilities of the likeliest next tokens, as llama.cpp gives them."""
     body = {"prompt": ids, "n_predict": 1, "n_probs": LIKELIEST, "temperature": 1.0, "cache_prompt": False}
+    body |= {"ignore_eos": True}  # an end that is drawn would have no probabilities; those of the others stay
     answer = httpx.post(f"{url}/completion", json=body, timeout=120).raise_for_status().json()
     top = answer["completion_probabilities"][0]["top_logprobs"]
     return {entry["id"]: entry["logprob"] for entry in top}
