@@ -196,6 +196,7 @@ def test_keep_alive_says_how_long_a_model_stays(
     assert {"name", "model", "size", "digest", "details", "expires_at", "size_vram", "context_length"} <= set(shown)
 
 
+ELSEWHERE = {"model": "example.org/a/b"}
 REFUSALS: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "unknown model": ("/api/chat", {"model": "nosuch", "messages": [QUESTION]}, 404, "model 'nosuch' not found"),
     "impossible name": ("/api/generate", {"model": "../x", "prompt": "x"}, 404, "model '../x' not found"),
@@ -252,20 +253,10 @@ REFUSALS: dict[str, tuple[str, dict[str, Any], int, str]] = {
         400,
         '"all-minilm" does not support generate',
     ),
-    "pull from anywhere": (
-        "/api/pull",
-        {"model": "example.org/a/b"},
-        400,
-        "models of example.org are not fetched here",
-    ),
+    "pull from anywhere": ("/api/pull", ELSEWHERE, 400, "models of example.org are not fetched here"),
     "pull without TLS": ("/api/pull", {"model": "http://registry.ollama.ai/a/b"}, 400, "insecure protocol http"),
     "pull without a name": ("/api/pull", {}, 400, "invalid model name"),
-    "push to anywhere": (
-        "/api/push",
-        {"model": "example.org/a/b"},
-        400,
-        "models of example.org are not published here",
-    ),
+    "push to anywhere": ("/api/push", ELSEWHERE, 400, "models of example.org are not published here"),
     "push without TLS": ("/api/push", {"model": "http://registry.ollama.ai/a/b"}, 400, "insecure protocol http"),
     "push of an unknown model": ("/api/push", {"model": "someone/nosuch"}, 404, "model 'someone/nosuch' not found"),
     "show without a name": ("/api/show", {}, 400, "model is required"),

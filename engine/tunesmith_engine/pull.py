@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 import httpx
 
 from tunesmith_engine.models import Json
-from tunesmith_engine.registry import PullFailed, Registries, Source
+from tunesmith_engine.registry import REPORT_SECONDS, PullFailed, Registries, Source, progress
 from tunesmith_shared.errors import BadRequest, StorageFull
 from tunesmith_shared.store import Layer, ModelStore
 from tunesmith_shared.store.blobs import storage_errors
@@ -24,8 +24,6 @@ _ATTEMPTS = 5
 """Broken connections in a row, none of which came further than an earlier one, after which a pull gives up."""
 
 _PAUSE_SECONDS = 1.0
-_REPORT_SECONDS = 0.1
-_SHORT_DIGEST = slice(7, 19)
 
 
 class Puller:
@@ -67,13 +65,13 @@ class Puller:
         lock = self._fetching.setdefault(layer.digest, asyncio.Lock())
         async with lock:
             if self._store.has_blob(layer.digest):
-                yield _progress(layer, layer.size)
+                yield progress("pulling", layer, layer.size)
                 return
             partial = self._store.partial_path(layer.digest)
             try:
                 async with aclosing(self._fetched(source, layer, partial)) as amounts:
                     async for done in amounts:
-                        yield _progress(layer, done)
+                        yield progress("pulling", layer, done)
             except StorageFull:
                 partial.unlink(missing_ok=True)
                 raise
@@ -86,7 +84,7 @@ class Puller:
     async def _fetched(self, source: Source, layer: Layer, partial: Path) -> AsyncGenerator[int]:
         """Fetch a blob into `partial` until it has its size; yield how many bytes there are, now and then."""
         clock = asyncio.get_running_loop()
-        failures, furthest, reported = 0, 0, clock.time() - _REPORT_SECONDS
+        failures, furthest, reported = 0, 0, clock.time() - REPORT_SECONDS
         while (done := _size(partial)) != layer.size:
             try:
                 start = done if 0 < done < layer.size else 0
@@ -94,7 +92,7 @@ class Puller:
                     async for done in amounts:
                         if done > furthest:
                             failures, furthest = 0, done
-                        if clock.time() - reported >= _REPORT_SECONDS:
+                        if clock.time() - reported >= REPORT_SECONDS:
                             reported = clock.time()
                             yield done
             except httpx.HTTPError as error:
@@ -124,8 +122,3 @@ class Puller:
 def _size(path: Path) -> int:
     """The bytes of a file; -1 when there is none."""
     return path.stat().st_size if path.exists() else -1
-
-
-def _progress(layer: Layer, done: int) -> Json:
-    status = f"pulling {layer.digest[_SHORT_DIGEST]}"
-    return {"status": status, "digest": layer.digest, "total": layer.size, "completed": done}

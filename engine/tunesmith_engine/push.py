@@ -12,15 +12,13 @@ from contextlib import aclosing
 import httpx
 
 from tunesmith_engine.models import Json
-from tunesmith_engine.registry import PushFailed, Registries, Source, reason
+from tunesmith_engine.registry import REPORT_SECONDS, PushFailed, Registries, Source, progress, reason
 from tunesmith_shared.store import Layer, ModelStore
 
 _ATTEMPTS = 3
 """Broken connections at one blob after which a push gives up."""
 
 _PIECE_BYTES = 1 << 20
-_REPORT_SECONDS = 0.1
-_SHORT_DIGEST = slice(7, 19)
 
 
 class Pusher:
@@ -59,7 +57,7 @@ class Pusher:
                 if not await self._registries.has_blob(source, layer.digest):
                     async with aclosing(self._sent(source, layer)) as amounts:
                         async for done in amounts:
-                            yield _progress(layer, done)
+                            yield progress("pushing", layer, done)
                 break
             except httpx.HTTPError as error:
                 if attempt == _ATTEMPTS:
@@ -67,7 +65,7 @@ class Pusher:
                         f"push {layer.digest}: the connection to {source.name.host} broke {_ATTEMPTS} times "
                         f"({reason(error)}); check it, and push again: what the registry has is not sent again"
                     ) from error
-        yield _progress(layer, layer.size)
+        yield progress("pushing", layer, layer.size)
 
     async def _sent(self, source: Source, layer: Layer) -> AsyncGenerator[int]:
         """Send all of a blob; yield how many bytes are on their way, now and then."""
@@ -84,13 +82,8 @@ class Pusher:
         try:
             while not sending.done():
                 yield sent
-                await asyncio.wait({sending}, timeout=_REPORT_SECONDS)
+                await asyncio.wait({sending}, timeout=REPORT_SECONDS)
             await sending
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
-
-
-def _progress(layer: Layer, done: int) -> Json:
-    status = f"pushing {layer.digest[_SHORT_DIGEST]}"
-    return {"status": status, "digest": layer.digest, "total": layer.size, "completed": done}

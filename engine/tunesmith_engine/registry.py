@@ -20,6 +20,7 @@ from typing import Self
 import httpx
 
 from tunesmith_engine import OLLAMA_VERSION
+from tunesmith_engine.models import Json
 from tunesmith_shared.errors import BadRequest, TunesmithError
 from tunesmith_shared.names import ModelName
 from tunesmith_shared.store import Layer, Manifest
@@ -29,6 +30,10 @@ _TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 _MANIFEST_BYTES = 4 << 20
 _CHUNK_BYTES = 1 << 20
 _REDIRECTS = 5
+_SHORT_DIGEST = slice(7, 19)
+
+REPORT_SECONDS = 0.1
+"""Between two status lines of a blob."""
 
 
 class PullFailed(TunesmithError):
@@ -181,6 +186,12 @@ def _check_push(response: httpx.Response, what: str, source: Source) -> None:
         )
     if not response.is_success:
         raise PushFailed(f"push {what}: {source.name.host} answered {response.status_code}; try again later")
+
+
+def progress(doing: str, layer: Layer, done: int) -> Json:
+    """Ollama's status line of a blob that is `pulling` or `pushing`, `done` bytes of it so far."""
+    status = f"{doing} {layer.digest[_SHORT_DIGEST]}"
+    return {"status": status, "digest": layer.digest, "total": layer.size, "completed": done}
 
 
 def reason(error: httpx.HTTPError) -> str:
