@@ -97,7 +97,8 @@ class ModelProcess:
         assert self._process.stdout is not None  # noqa: S101 - it is a pipe
         self._log_task = asyncio.create_task(self._read_log())
         try:
-            line = await asyncio.wait_for(self._process.stdout.readline(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                line = await self._process.stdout.readline()
         except TimeoutError:
             await self.stop()
             raise RunnerFailed(f"the model did not load within {timeout_seconds:g} s") from None
@@ -127,7 +128,8 @@ class ModelProcess:
             assert self._process.stdin is not None  # noqa: S101 - it is a pipe
             self._process.stdin.close()
             try:
-                await asyncio.wait_for(self._process.wait(), _EXIT_SECONDS)
+                async with asyncio.timeout(_EXIT_SECONDS):
+                    await self._process.wait()
             except TimeoutError:
                 with contextlib.suppress(ProcessLookupError):
                     self._process.kill()

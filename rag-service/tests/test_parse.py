@@ -1,8 +1,10 @@
 """Untrusted documents: good ones give their pages, each bad kind a sentence that says what to do, within its limits."""
 
+import asyncio
 import os
 import signal
 import time
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import psutil
@@ -11,7 +13,7 @@ from pypdfium2 import PdfDocument
 
 from tunesmith_rag import pdf_text, testing
 from tunesmith_rag.pages import DocumentRefused, Page
-from tunesmith_rag.parse import ParseLimits
+from tunesmith_rag.parse import ParseLimits, pages_from
 from tunesmith_rag.pdf import Wanted, pages_of
 
 GOOD = testing.pdf("The first page is about cats.", "The second page is about dogs.", "")
@@ -152,3 +154,27 @@ async def test_what_stands_before_the_damage_is_read(tmp_path: Path) -> None:
 async def test_what_no_database_stores_is_dropped(tmp_path: Path) -> None:
     pages = await read(tmp_path, testing.one_page(testing.stream(rb"BT /F1 12 Tf (nul\000 bell\007 end) Tj ET")))
     assert pages[0].text == "nul bell end"
+
+
+async def test_who_waits_for_a_page_can_be_cancelled_at_the_moment_it_comes() -> None:
+    for steps in range(8):
+        lines = asyncio.StreamReader()
+        lines.feed_data(b'{"begun": true}\n')
+        pages = pages_from(lines, ParseLimits())
+        taking = asyncio.ensure_future(_take_all(pages))
+        for _ in range(8):  # until it waits for a line
+            await asyncio.sleep(0)
+        lines.feed_data(b'{"number": 1, "total": 2, "text": "One."}\n')
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        taking.cancel()
+        await asyncio.wait({taking}, timeout=1)
+        cancelled = taking.done() and taking.cancelled()
+        lines.feed_eof()
+        await asyncio.gather(taking, return_exceptions=True)
+        assert cancelled, f"{steps} steps after the page came"
+
+
+async def _take_all(pages: AsyncGenerator[Page]) -> None:
+    async for _ in pages:
+        pass

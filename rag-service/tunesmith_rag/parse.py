@@ -89,7 +89,8 @@ async def pages_from(lines: StreamReader, limits: ParseLimits) -> AsyncGenerator
 
 async def _next_line(lines: StreamReader, seconds: float, limits: ParseLimits) -> dict[str, Any]:
     try:
-        line = await asyncio.wait_for(lines.readline(), max(0.0, seconds))
+        async with asyncio.timeout(max(0.0, seconds)):
+            line = await lines.readline()
     except TimeoutError as error:
         raise DocumentRefused(
             "invalid_file",

@@ -33,7 +33,8 @@ class Endings:
         """Wait for the announcement, `seconds` at the most."""
         event = self._events.setdefault(document_id, asyncio.Event())
         with suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await event.wait()
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,8 @@ def _operations(checks: Mapping[str, Check], details: Mapping[str, Check]) -> AP
 
 async def _run_check(app: FastAPI, check: Check) -> str:
     try:
-        await asyncio.wait_for(check(app), CHECK_SECONDS)
+        async with asyncio.timeout(CHECK_SECONDS):
+            await check(app)
     except TimeoutError:
         return f"no answer within {CHECK_SECONDS:g} s"
     except Exception as error:  # whatever is wrong with a dependency is its state, not this route's failure

@@ -1,7 +1,6 @@
 """From adapter to quantised file: convert, merge, quantise."""
 
 import asyncio
-from contextlib import suppress
 from pathlib import Path
 
 from tunesmith_finetune.base_models import BaseModel
@@ -101,8 +100,7 @@ async def await_tools(pipeline: Pipeline, job: Job, progress_seconds: float = PR
         waiting = asyncio.create_task(toolbox.get())
         try:
             while not waiting.done():
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(asyncio.shield(waiting), progress_seconds)
+                await asyncio.wait({waiting}, timeout=progress_seconds)
                 await pipeline.events.tell(job.id, f"tools-{toolbox.state}", toolbox.state)
         finally:
             waiting.cancel()

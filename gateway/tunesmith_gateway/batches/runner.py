@@ -83,7 +83,8 @@ class BatchRunner:
                 _logger.warning("batches wait: %s", error)
             self._wake.clear()
             try:
-                await asyncio.wait_for(self._wake.wait(), SWEEP_SECONDS)
+                async with asyncio.timeout(SWEEP_SECONDS):
+                    await self._wake.wait()
             except TimeoutError:
                 continue
 
