@@ -138,3 +138,14 @@ def test_self_consistency_and_documents(client: httpx.Client) -> None:
     grounded = {"prompt": "How much diesel does the fuel tank hold?", "documents": ["handbook.pdf"]}
     told = client.post("/generate", json={**grounded, "max_new_tokens": 24, "temperature": 0}).json()
     assert told["citations"][0]["filename"] == "handbook.pdf"
+
+
+def test_a_server_that_tells_no_sizes_is_asked_as_one_of_large_models(client: httpx.Client) -> None:
+    upload = {"file": (HANDBOOK.name, HANDBOOK.read_bytes())}
+    assert client.post("/importDocument", files=upload, data={"modelName": MODEL}).status_code == 200
+    body = {"prompt": "How often is the rain gauge calibrated?", "documents": ["handbook.pdf"], "max_new_tokens": 8}
+    asked = client.post("/generate", json=body).json()
+    assert 0.17 < asked["retrieval"]["evidence"] < 0.71
+    assert (asked["retrieval"]["refused"], asked["usage"]["completion_tokens"] > 0) == (False, True)
+    strict = client.post("/generate", json={**body, "retrieval": {"threshold": 0.71}}).json()
+    assert (strict["retrieval"]["refused"], strict["usage"]["total_tokens"]) == (True, 0)

@@ -5,7 +5,7 @@ The plain routes generate over Ollama's native API, which knows every option of 
 """
 
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -19,7 +19,7 @@ from tunesmith_gateway.documents import DocumentService, Retrieval
 from tunesmith_gateway.follow_up import searched_for
 from tunesmith_gateway.grounding import Grounder, Grounding, Wanted
 from tunesmith_gateway.models import ModelService
-from tunesmith_gateway.prompts import grounded
+from tunesmith_gateway.prompts import ANSWER, ANSWER_OR_SAY, grounded
 from tunesmith_gateway.sessions import Said, SessionService
 from tunesmith_gateway.upstream import Outgoing, answered_error
 from tunesmith_gateway.usage import count
@@ -133,11 +133,14 @@ class ChatService:
         if not (question.documents or question.vector_store_ids):
             return await self._with_history(question, prompt(None), history, None)
         text = text_of(last)
-        grounding = await self._grounder.find(_wanted(question), searched_for(text, _before(stored, said)))
+        large = await self._backends.route(question.model).large()
+        task = ANSWER_OR_SAY if large else ANSWER
+        grounding = await self._grounder.find(_wanted(question, large), searched_for(text, _before(stored, said)))
         if grounding.refused:
             return Turn(question, prompt(None), [], 0, grounding)
-        grounding = await self._grounder.fit(grounding, lambda chunks: prompt(grounded(text, chunks)))
-        return await self._with_history(question, prompt(grounded(text, grounding.chunks)), history, grounding)
+        grounding = await self._grounder.fit(grounding, lambda chunks: prompt(grounded(text, chunks, task)))
+        asked = prompt(grounded(text, grounding.chunks, task))
+        return await self._with_history(question, asked, history, grounding)
 
     async def _history(self, question: Question) -> list[Message]:
         if question.session_id is None:
@@ -246,10 +249,11 @@ def _before(history: list[Message], messages: list[Json]) -> str | None:
     return said[-1] if said else None
 
 
-def _wanted(question: Question) -> Wanted:
+def _wanted(question: Question, large: bool) -> Wanted:
     if question.retrieval is None:
         raise ValueError("a question about documents needs a retrieval")
-    return Wanted(question.owner, question.model, question.documents, question.vector_store_ids, question.retrieval)
+    how = replace(question.retrieval, large_model=large)
+    return Wanted(question.owner, question.model, question.documents, question.vector_store_ids, how)
 
 
 def _split_system(messages: list[Json]) -> tuple[list[Json], list[Json]]:

@@ -31,7 +31,8 @@ class Shelf:
 class Retrieval:
     """How to search: `k` chunks, and how many versions of the question in all (`rewrite_model` writes the others).
 
-    `rerank` is whether candidates are put in a better order, `threshold` the evidence to ask for, None the service's.
+    `rerank` is whether candidates are put in a better order, `threshold` the evidence to ask for, None the service's
+    for a model that is a `large_model` or another.
     """
 
     k: int
@@ -39,6 +40,7 @@ class Retrieval:
     rewrite_model: str | None = None
     rerank: bool = True
     threshold: float | None = None
+    large_model: bool = False
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,7 @@ def _search_body(questions: list[str], how: Retrieval, file_ids: set[str] | None
         "merge_neighbours": True,
         "rewrite_query": how.queries > 1,
         "ranking_options": {"ranker": "auto" if how.rerank else "none"},
+        "large_model": how.large_model,
     }
     if how.queries > 1:
         body |= {"rewrite_model": how.rewrite_model, "rewrite_count": how.queries - 1}

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder, Vector
-from tunesmith_rag.evidence import COEFFICIENTS, Evidence
+from tunesmith_rag.evidence import COEFFICIENTS, Evidence, Thresholds
 from tunesmith_rag.index import Chunk, ChunkIndex, Filter, Matrix, Near
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
@@ -18,6 +18,7 @@ from tunesmith_rag.ranking import Question, Weights
 from tunesmith_rag.rerank import RerankEndpoint, Reranker, WordsAndMeaning
 from tunesmith_rag.retrieve import Defaults, Retriever
 from tunesmith_rag.rewrite import Rewriter, Versions
+from tunesmith_rag.settings import RagSettings
 from tunesmith_rag.versions import Wording
 from tunesmith_shared.database import Database
 from tunesmith_shared.tables import Document, VectorStore
@@ -95,7 +96,7 @@ async def bench(engine_platform: Platform, database_url: str, tmp_path: Path) ->
         await session.merge(STORE)
     legs = Legs(index, LexicalIndex(tmp_path / "lexical"))
     wording = Wording(embedder, rewriter, patience=60, closest=0.6)
-    retriever = Retriever(database, legs, wording, Defaults(WordsAndMeaning(), 0.3, 0.2))
+    retriever = Retriever(database, legs, wording, Defaults(WordsAndMeaning(), 0.3, Thresholds(0.2, 0.1)))
     yield Bench(database, index, legs, embedder, wording, retriever)
     await rewriter.close()
     await embedder.close()
@@ -176,7 +177,7 @@ async def test_filters_choose_the_same_chunks_by_meaning_and_by_words(bench: Ben
 async def test_a_reranker_that_fails_leaves_the_fused_order_and_a_note(bench: Bench) -> None:
     await bench.add("ferry", "completed", [TEXT, "Cats eat fish.", "The ferry is blue."])
     endpoint = RerankEndpoint(f"http://127.0.0.1:{free_port()}", "cross-encoder", "", 30)
-    broken = Retriever(bench.database, bench.legs, bench.wording, Defaults(endpoint, 0.0, 0.2))
+    broken = Retriever(bench.database, bench.legs, bench.wording, Defaults(endpoint, 0.0, Thresholds(0.2, 0.1)))
     found = await broken.search(STORE, Question(["When does the ferry leave?"], 3))
     await endpoint.close()
     plain = await bench.retriever.search(STORE, Question(["When does the ferry leave?"], 3, rerank=False, diversity=0))
@@ -189,7 +190,7 @@ async def test_a_cross_encoder_with_a_threshold_decides_what_is_answered(bench: 
     await bench.add("ferry", "completed", [TEXT, "Cats eat fish.", "The ferry is blue."])
 
     async def evidence(reranker: Reranker, **asked: Any) -> Evidence | None:
-        retriever = Retriever(bench.database, bench.legs, bench.wording, Defaults(reranker, 0.3, 0.2))
+        retriever = Retriever(bench.database, bench.legs, bench.wording, Defaults(reranker, 0.3, Thresholds(0.2, 0.1)))
         return (await retriever.search(STORE, Question(["When does the ferry leave?"], 2, **asked))).evidence
 
     by_rule = await evidence(WordsAndMeaning())
@@ -227,3 +228,23 @@ async def test_evidence_tells_an_answer_from_a_question_about_something_else(ben
     assert known.evidence is not None and known.evidence.sufficient
     assert other.evidence is not None and other.evidence.score < known.evidence.score
     assert skipped.evidence is None
+
+
+async def test_a_large_model_is_asked_on_less_evidence_and_a_threshold_of_the_request_counts_for_all(
+    bench: Bench,
+) -> None:
+    await bench.add("ferry", "completed", [TEXT, "Cats eat fish."])
+
+    async def threshold(**asked: Any) -> float:
+        evidence = (await bench.retriever.search(STORE, Question(["When does the ferry leave?"], 1, **asked))).evidence
+        assert evidence is not None
+        return evidence.threshold
+
+    assert [await threshold(), await threshold(large_model=True)] == [0.2, 0.1]
+    assert await threshold(large_model=True, threshold=0.4) == 0.4
+
+
+def test_a_large_model_never_needs_more_evidence_than_a_small_one() -> None:
+    assert RagSettings(evidence_threshold=0.5).evidence_thresholds == Thresholds(0.5, 0.17)
+    assert RagSettings(evidence_threshold=0.1).evidence_thresholds == Thresholds(0.1, 0.1)
+    assert RagSettings(evidence_threshold_large=0.3).evidence_thresholds == Thresholds(0.71, 0.3)

@@ -72,7 +72,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         wording = Wording(
             embedder, rewriter, patience=settings.query_wait_seconds, closest=settings.rewrite_min_similarity
         )
-        defaults = Defaults(reranker, settings.diversity, settings.evidence_threshold)
+        defaults = Defaults(reranker, settings.diversity, settings.evidence_thresholds)
         retriever = Retriever(database, index, wording, defaults)
         app.state.resources = resources
         app.state.vector_stores = VectorStores(resources, retriever)

@@ -21,6 +21,16 @@ _NEXT = 6
 
 
 @dataclass(frozen=True)
+class Thresholds:
+    """From which evidence on a question is worth answering: by a small model, which invents where it does not know, and
+    by a large one.
+    """
+
+    usual: float
+    large: float
+
+
+@dataclass(frozen=True)
 class Evidence:
     """How well the chunks found answer the question, the threshold that must be reached, and what the score stands on.
 

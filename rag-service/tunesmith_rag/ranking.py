@@ -23,7 +23,8 @@ class Question:
 
     `rewrite_model` is None when the questions are searched as they are; `rewrites` is how many versions it writes,
     None as many as the settings say. `rerank` and `merge_neighbours` switch their stages, `diversity` weighs likeness
-    to what comes before, from 0 to 1, and `threshold` is the evidence asked for, None the settings'.
+    to what comes before, from 0 to 1, and `threshold` is the evidence asked for, None the settings' for a `large_model`
+    or another.
     """
 
     queries: Sequence[str]
@@ -37,6 +38,7 @@ class Question:
     diversity: float | None = None
     merge_neighbours: bool = False
     threshold: float | None = None
+    large_model: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tunesmith_rag.diversity import diverse_order
-from tunesmith_rag.evidence import Evidence, of_relevance, weigh
+from tunesmith_rag.evidence import Evidence, Thresholds, of_relevance, weigh
 from tunesmith_rag.fusion import Ranking, fuse
 from tunesmith_rag.index import Matrix
 from tunesmith_rag.legs import Legs
@@ -37,7 +37,7 @@ class Defaults:
 
     reranker: Reranker
     diversity: float
-    threshold: float
+    thresholds: Thresholds
 
 
 class Retriever:
@@ -93,7 +93,8 @@ class Retriever:
 
         `near` has for each chunk the similarity of each question as asked.
         """
-        threshold = self._defaults.threshold if question.threshold is None else question.threshold
+        usual = self._defaults.thresholds.large if question.large_model else self._defaults.thresholds.usual
+        threshold = usual if question.threshold is None else question.threshold
         if not threshold and not question.rerank:
             return pool, None
         terms = await self._index.lexical.compare(index_name, question.queries, [one.chunk.text for one in pool])

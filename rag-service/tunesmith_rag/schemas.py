@@ -161,8 +161,8 @@ class SearchBody(Body):
     """Body of `POST /v1/vector_stores/{id}/search`.
 
     Extensions: `rewrite_model`, the chat model that rewrites, `rewrite_count`, how many versions it writes,
-    `merge_neighbours`, to get chunks that follow each other as one, `evidence_threshold`, and `explain`, to be told how
-    the order came about.
+    `merge_neighbours`, to get chunks that follow each other as one, `evidence_threshold`, or else whether a
+    `large_model` is to answer, which needs less of it, and `explain`, to be told how the order came about.
     """
 
     query: str | list[str]
@@ -174,6 +174,7 @@ class SearchBody(Body):
     rewrite_count: int | None = Field(default=None, ge=1, le=8)
     merge_neighbours: bool = False
     evidence_threshold: float | None = Field(default=None, ge=0.0, le=1.0)
+    large_model: bool = False
     explain: bool = False
 
     @property
@@ -196,6 +197,7 @@ class SearchBody(Body):
             options.diversity,
             self.merge_neighbours,
             self.evidence_threshold,
+            self.large_model,
         )
 
     @model_validator(mode="after")

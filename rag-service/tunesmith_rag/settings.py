@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
+from tunesmith_rag.evidence import Thresholds
 from tunesmith_rag.neighbours import Graph
 from tunesmith_rag.parse import ParseLimits
 from tunesmith_shared.settings import ServiceSettings
@@ -87,8 +88,13 @@ class RagSettings(ServiceSettings):
         default=0.71,
         ge=0,
         le=1,
-        description="The least probability that the chunks found answer the question; below it nothing is answered. "
-        "For models that say themselves when excerpts do not answer (several billion parameters): 0.17.",
+        description="The least probability that the chunks found answer the question; below it nothing is answered.",
+    )
+    evidence_threshold_large: float = Field(
+        default=0.17,
+        ge=0,
+        le=1,
+        description="The same where a large model answers, which says itself when excerpts do not; at most the other.",
     )
 
     parse_seconds: float = Field(
@@ -131,6 +137,11 @@ class RagSettings(ServiceSettings):
             self.ocr_seconds_per_page,
             self.ocr_max_pages,
         )
+
+    @property
+    def evidence_thresholds(self) -> Thresholds:
+        """From which evidence on what kind of model answers."""
+        return Thresholds(self.evidence_threshold, min(self.evidence_threshold, self.evidence_threshold_large))
 
     @property
     def tesseract(self) -> str:

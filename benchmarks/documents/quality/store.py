@@ -83,7 +83,7 @@ async def library(folder: Path, platform: Platform) -> AsyncIterator[Library]:
     legs = Legs(open_index("", folder / "index"), LexicalIndex(folder / "index" / "lexical"))
     rewriter = RecordingRewriter(Rewriter(url, settings.rewrite_count, 60))
     wording = Wording(embedder, rewriter, patience=60, closest=settings.rewrite_min_similarity)
-    defaults = Defaults(WordsAndMeaning(), settings.diversity, settings.evidence_threshold)
+    defaults = Defaults(WordsAndMeaning(), settings.diversity, settings.evidence_thresholds)
     retriever = Retriever(database, legs, wording, defaults)
     async with database.session() as session:
         session.add(STORE)

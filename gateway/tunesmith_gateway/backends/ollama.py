@@ -15,7 +15,7 @@ import aiohttp
 
 from tunesmith_gateway.answers import Answer
 from tunesmith_gateway.backends.ollama_prompts import CUTTING, at_most, native_question
-from tunesmith_gateway.backends.protocol import Condition, Json, Offer
+from tunesmith_gateway.backends.protocol import LARGE, Condition, Json, Offer
 from tunesmith_gateway.model_names import canonical
 from tunesmith_gateway.settings import BackendRow
 from tunesmith_gateway.upstream import Outgoing, Timeouts, Upstream
@@ -92,6 +92,10 @@ class OllamaBackend:
         lengths = [offer.tag.get("context_length") for offer in await self.loaded() if offer.name == wanted]
         return int(lengths[0]) if lengths and lengths[0] else None
 
+    async def large(self, model: str) -> bool:
+        """Return whether what `/api/show` counts is enough; a model that is not there is none."""
+        return await self._kept(f"size {model}", lambda: self._size(model)) >= LARGE
+
     async def check(self) -> None:
         """Raise when the server does not tell its version."""
         await self._upstream.check("/api/version")
@@ -148,12 +152,21 @@ class OllamaBackend:
             offers.append(Offer(canonical(name), {**tag, "name": name, "model": name}) if name else Offer(own, tag))
         return offers
 
-    async def _sampling(self, model: str) -> Json:
-        """Return the model's own temperature and top_p, where it has them; none for a model that is not there."""
+    async def _shown(self, model: str) -> Json:
+        """Return what the server shows of a model; nothing when it is not there."""
         try:
-            shown = await self._upstream.call("POST", "/api/show", owner="", body={"model": model})
+            shown: Json = await self._upstream.call("POST", "/api/show", owner="", body={"model": model})
         except NotFound:
             return {}
+        return shown
+
+    async def _size(self, model: str) -> int:
+        """Return how many parameters the server counts in a model; 0 when it is not there."""
+        return int(((await self._shown(model)).get("model_info") or {}).get("general.parameter_count") or 0)
+
+    async def _sampling(self, model: str) -> Json:
+        """Return the model's own temperature and top_p, where it has them."""
+        shown = await self._shown(model)
         lines = (line.split(maxsplit=1) for line in (shown.get("parameters") or "").splitlines())
         return {words[0]: float(words[1]) for words in lines if words and words[0] in _OWN_SAMPLING}
 

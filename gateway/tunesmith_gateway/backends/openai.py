@@ -93,6 +93,10 @@ class OpenAiBackend:
         """Return what the row says, or the server (vLLM does, with its list of models)."""
         return self.row.context or self._contexts.get(identity(model))
 
+    async def large(self, _model: str) -> bool:
+        """Return that it is: such servers do not tell."""
+        return True
+
     async def check(self) -> None:
         """Raise when the server does not list its models."""
         await self._upstream.check("/v1/models")

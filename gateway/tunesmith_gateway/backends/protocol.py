@@ -9,6 +9,11 @@ from tunesmith_gateway.upstream import Outgoing
 
 Json = dict[str, Any]
 
+LARGE = 3_000_000_000
+"""Parameters from which on a model is asked to say itself when excerpts do not answer. Where that begins depends on the
+model; the smallest of the usual families that is made for it (Llama 3.2, Qwen 2.5, Phi 3) has about so many.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Offer:
@@ -77,6 +82,9 @@ class Backend(Protocol):
 
     async def context(self, model: str) -> int | None:
         """Return the tokens of context with which `model` runs; None when the backend does not tell."""
+
+    async def large(self, model: str) -> bool:
+        """Return whether `model` has `LARGE` parameters, as one of a backend that does not tell is taken to have."""
 
     async def check(self) -> None:
         """Raise when the backend does not answer."""

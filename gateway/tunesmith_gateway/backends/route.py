@@ -1,6 +1,7 @@
 """The way of one request: the backends that can answer it, the next one when one fails before its first byte."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from tunesmith_gateway.answers import Answer
 from tunesmith_gateway.backends.health import failovers, mark
@@ -54,6 +55,13 @@ class Route(Target):
             if context is not None:
                 return context
         return None
+
+    async def large(self) -> bool:
+        """Return whether the model is a large one, by the first backend that answers."""
+        for backend in self._backends:
+            with suppress(Unavailable, UpstreamFailed):
+                return await backend.large(self._model)
+        return False
 
     async def send(self, request: Outgoing) -> Answer:
         """Return the first answer that is none of a backend in trouble; the last backend's, whatever it is."""

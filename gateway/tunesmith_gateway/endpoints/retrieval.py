@@ -12,8 +12,8 @@ from tunesmith_gateway.settings import GatewaySettings
 
 class RetrievalOptions(BaseModel):
     """How to look into the documents: `k` excerpts, `queries` versions of the question in all, whether to rerank, and
-    from which evidence on (0 to 1) the model is asked at all; 0 asks it always, and 0.17 is for models that say
-    themselves when excerpts do not answer.
+    from which evidence on (0 to 1) the model is asked at all; 0 asks it always. What is not said is the settings',
+    for `threshold` by the model's size.
     """
 
     model_config = ConfigDict(extra="forbid")
