@@ -1,8 +1,9 @@
 """How the index behaves as it grows: `python -m benchmarks.documents.index [--chunks 1000 10000] [--drawn 100000]`.
 
 Prints for each size what adding takes, the times of a search by meaning (four versions of a question one by one and in
-one call, what the chunks found say, the vectors of the best) and by words, recall@10 against brute force, of questions
-and of their versions, memory and disk. What it is filled with is in `corpora.py`.
+one call, what the chunks found say, the vectors of the best), by words, and by meaning in one document or half of them,
+recall@10 against brute force, of questions and their versions, memory and disk. What it is filled with is in
+`corpora.py`.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from tunesmith_rag.neighbours import USUAL, Graph
 
 STORE = "vs-benchmark"
 DOCUMENT, NEAREST, DEPTH, POOL, WARM, TIE = 500, 10, 30, 20, 4, 1e-6
-COLUMNS = ("one", "apart", "together", "say", "vectors", "words")
+COLUMNS = ("one", "apart", "together", "say", "vectors", "words", "document", "half")
 
 T = TypeVar("T")
 
@@ -68,6 +69,8 @@ async def one_by_one(index: ChunkIndex, versions: Matrix) -> list[list[Near]]:
 async def ask(legs: Legs, corpus: Corpus, count: int, watch: Stopwatch) -> list[list[set[int]]]:
     """Ask `count` questions in all ways, one after the other so that all meet the same load; return what was found."""
     found = []
+    documents = [f"doc-{number}" for number in range(-(-len(corpus.texts) // DOCUMENT))]
+    half = {"file_id": {"$in": documents[: max(1, len(documents) // 2)]}}
     for versions, wordings in list(zip(corpus.versions, corpus.questions, strict=True))[:count]:
         await watch.time("one", legs.dense.search(STORE, versions[:1], DEPTH, None))
         await watch.time("apart", one_by_one(legs.dense, versions))
@@ -77,6 +80,8 @@ async def ask(legs: Legs, corpus: Corpus, count: int, watch: Stopwatch) -> list[
         names = [f"{near.document_id}:{near.index}" for near in hits[0][:POOL]]
         await watch.time("vectors", legs.dense.vectors(STORE, names))
         await watch.time("words", legs.lexical.search(STORE, wordings[:1], DEPTH, None))
+        await watch.time("document", legs.nearest(STORE, versions[:1], DEPTH, {"file_id": {"$eq": documents[0]}}))
+        await watch.time("half", legs.nearest(STORE, versions[:1], DEPTH, half))
         found.append([{_number(near) for near in row[:NEAREST]} for row in hits])
     return found
 

@@ -43,7 +43,7 @@ def chunks(document: str, count: int) -> list[Chunk]:
 
 async def test_the_nearest_chunk_comes_first_for_every_vector(index: ChunkIndex) -> None:
     await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
-    found = await index.search(STORE, AXES[[2, 0]], 2, None)
+    found = await index.search(STORE, AXES[[2, 0]], 2)
     assert [(hits[0].document_id, hits[0].index) for hits in found] == [("doc", 2), ("doc", 0)]
     assert [round(hit.similarity, 5) for hit in found[0]] == [1, 0]
     assert np.allclose((await index.vectors(STORE, ["doc:2", "doc:9"]))["doc:2"], AXES[2])
@@ -59,7 +59,7 @@ async def test_the_usual_graph_finds_what_a_poorer_one_misses(tmp_path: Path) ->
     for name, graph in {"poor": Graph(2, 8, 8), "usual": USUAL}.items():
         index = open_index("", tmp_path / name, graph)
         await index.add(STORE, chunks("doc", len(vectors)), vectors.tolist(), {})
-        found = await index.search(STORE, asked, 10, None)
+        found = await index.search(STORE, asked, 10)
         index.close()
         alike = [len(best & {hit.index for hit in hits}) / 10 for best, hits in zip(nearest, found, strict=True)]
         shares[name] = np.mean(alike)
@@ -73,11 +73,51 @@ async def test_writing_the_same_chunks_again_changes_nothing(index: ChunkIndex) 
     assert await index.count(STORE, "doc") == 4
 
 
-async def test_conditions_choose_chunks(index: ChunkIndex) -> None:
-    await index.add(STORE, chunks("old", 2), AXES[:2].tolist(), {"filename": "old.pdf"})
-    await index.add(STORE, chunks("new", 2), AXES[:2].tolist(), {"filename": "new.pdf"})
-    found = await index.search(STORE, AXES[:1], 10, {"filename": {"$eq": "new.pdf"}})
-    assert {hit.document_id for hit in found[0]} == {"new"}
+async def test_among_few_and_many_chunks_the_same_are_found_with_the_same_similarity(
+    index: ChunkIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = 3 * np.random.default_rng(1).normal(size=(60, 4)).astype(np.float32)
+    await index.add(STORE, chunks("doc", 60), vectors.tolist(), {})
+    among = [f"doc:{number}" for number in range(0, 60, 2)]
+    monkeypatch.setattr("tunesmith_rag.index._COMPARED", 60)
+    few = await index.search(STORE, AXES[:2], 5, [*among, "doc:99"])
+    monkeypatch.setattr("tunesmith_rag.index._COMPARED", 0)
+    many = await index.search(STORE, AXES[:2], 5, among)
+    likeness = AXES[:2] @ (vectors[::2] / np.linalg.norm(vectors[::2], axis=1, keepdims=True)).T
+    for row, compared, asked in zip(likeness, few, many, strict=True):
+        best = np.argsort(-row)[:5]
+        assert [hit.index for hit in compared] == [hit.index for hit in asked] == (2 * best).tolist()
+        assert np.allclose([hit.similarity for hit in compared], row[best], atol=1e-5)
+        assert np.allclose([hit.similarity for hit in asked], row[best], atol=1e-5)
+    assert await index.search(STORE, AXES[:2], 5, []) == [[], []]
+
+
+async def test_the_nearest_of_some_documents_are_found_among_those_of_all_or_said_to_be_too_few(
+    index: ChunkIndex,
+) -> None:
+    chance = np.random.default_rng(2)
+    for name in ("one", "two", "three"):
+        await index.add(STORE, chunks(name, 10), chance.normal(size=(10, 4)).astype(np.float32).tolist(), {})
+    wanted = [f"{name}:{number}" for name in ("one", "two") for number in range(10)]
+    sifted = await index.sifted(STORE, AXES[:2], 5, {"one", "two"})
+    assert sifted == await index.search(STORE, AXES[:2], 5, wanted)
+    assert await index.sifted(STORE, AXES[:2], 8, {"one", "two"}) is not None
+    assert await index.sifted(STORE, AXES[:2], 5, {"none"}) is None
+
+
+@pytest.mark.parametrize("compared", [0, 100])  # asked of the graph, or compared with all
+async def test_what_is_removed_after_it_was_chosen_is_left_out_and_no_damage(
+    index: ChunkIndex, monkeypatch: pytest.MonkeyPatch, compared: int
+) -> None:
+    monkeypatch.setattr("tunesmith_rag.index._COMPARED", compared)
+    await index.add(STORE, chunks("gone", 4), AXES.tolist(), {})
+    await index.add(STORE, chunks("kept", 4), AXES.tolist(), {})
+    among = [f"{name}:{number}" for name in ("gone", "kept") for number in range(4)]
+    await index.remove_document(STORE, "gone")
+    found = await index.search(STORE, AXES[:1], 8, among)
+    assert {hit.document_id for hit in found[0]} == {"kept"}
+    assert await index.search(STORE, AXES[:1], 8, among[:4]) == [[]]
+    await index.check()
 
 
 async def test_a_removed_document_leaves_the_others(index: ChunkIndex) -> None:
@@ -88,7 +128,7 @@ async def test_a_removed_document_leaves_the_others(index: ChunkIndex) -> None:
 
 
 async def test_what_is_not_there_is_empty_and_can_be_removed(index: ChunkIndex) -> None:
-    assert await index.search("vs-nothing", AXES[:2], 5, None) == [[], []]
+    assert await index.search("vs-nothing", AXES[:2], 5) == [[], []]
     assert await index.count("vs-nothing", "doc") == 0
     await index.remove_document("vs-nothing", "doc")
     await index.remove_store("vs-nothing")
@@ -103,7 +143,7 @@ async def test_a_store_that_is_removed_while_it_is_asked_is_empty(
     await index.remove_store(STORE)
     with monkeypatch.context() as late:
         late.setattr(client, "get_collection", lambda *_, **__: found)
-        assert await index.search(STORE, AXES[:2], 5, None) == [[], []]
+        assert await index.search(STORE, AXES[:2], 5) == [[], []]
         assert await index.vectors(STORE, ["doc:1"]) == {}
         await index.remove_document(STORE, "doc")
     await index.check()
@@ -113,8 +153,8 @@ async def test_a_removed_store_leaves_no_files_after_the_next_start(tmp_path: Pa
     index = open_index("", tmp_path)
     await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
     await index.add("vs-kept", chunks("doc", 4), AXES.tolist(), {})
-    await index.search(STORE, AXES[:1], 1, None)
-    await index.search("vs-kept", AXES[:1], 1, None)
+    await index.search(STORE, AXES[:1], 1)
+    await index.search("vs-kept", AXES[:1], 1)
     await index.remove_store(STORE)
     index.close()
     index = open_index("", tmp_path)
@@ -144,7 +184,7 @@ async def test_a_server_that_is_away_is_said_to_be_and_used_again_when_it_is_bac
         index = open_index(server.url, tmp_path)
         await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
         server.kill()
-        for call in (index.check, lambda: index.search(STORE, AXES[:1], 1, None), lambda: index.count(STORE, "doc")):
+        for call in (index.check, lambda: index.search(STORE, AXES[:1], 1), lambda: index.count(STORE, "doc")):
             with pytest.raises(Unavailable, match="vector database does not answer"):
                 await call()
         server.start()

@@ -37,9 +37,11 @@ class CountingIndex(ChunkIndex):
 
     queries: int = 0
 
-    async def search(self, store_id: str, vectors: Matrix, count: int, where: Filter | None) -> list[list[Near]]:
+    async def search(
+        self, store_id: str, vectors: Matrix, count: int, among: Sequence[str] | None = None
+    ) -> list[list[Near]]:
         self.queries += 1
-        return await super().search(store_id, vectors, count, where)
+        return await super().search(store_id, vectors, count, among)
 
 
 class CountingEmbedder(OllamaEmbedder):
@@ -158,20 +160,26 @@ async def test_filters_choose_the_same_chunks_by_meaning_and_by_words(bench: Ben
     for number, known in enumerate(facts):
         chunks = [Chunk(f"doc-{number}", index, index + 1, TEXT) for index in range(3)]
         await bench.legs.add(STORE.id, chunks, [[1.0, 0.0]] * 3, known)
-    conditions: list[Filter] = [
-        {"year": {"$eq": 2024.0}}, {"year": {"$ne": 2024.0}}, {"year": {"$gt": 2020.0}}, {"year": {"$lte": 2024.0}},
-        {"year": {"$in": [2020.0, 2024.0]}}, {"kind": {"$nin": ["a"]}}, {"good": {"$eq": True}}, {"page": {"$gte": 2}},
-        {"$and": [{"kind": {"$eq": "a"}}, {"page": {"$lt": 3}}]},
-        {"$or": [{"kind": {"$eq": "b"}}, {"index": {"$eq": 0}}]},
-    ]  # fmt: skip
-    for where in conditions:
-        dense = (await bench.index.search(STORE.id, np.array([[1.0, 0.0]], np.float32), 50, where))[0]
+    conditions: list[tuple[Filter, str]] = [
+        ({"year": {"$eq": 2024.0}}, "00 01 02"),
+        ({"year": {"$ne": 2024.0}}, "10 11 12 20 21 22 30 31 32"),
+        ({"year": {"$gt": 2020.0}}, "00 01 02"),
+        ({"year": {"$lte": 2024.0}}, "00 01 02 10 11 12"),
+        ({"year": {"$in": [2020.0, 2024.0]}}, "00 01 02 10 11 12"),
+        ({"kind": {"$nin": ["a"]}}, "10 11 12 20 21 22 30 31 32"),
+        ({"good": {"$eq": True}}, "20 21 22"),
+        ({"page": {"$gte": 2}}, "01 02 11 12 21 22 31 32"),
+        ({"document": {"$nin": ["doc-0", "doc-3"]}}, "10 11 12 20 21 22"),
+        ({"$and": [{"kind": {"$eq": "a"}}, {"page": {"$lt": 3}}]}, "00 01"),
+        ({"$or": [{"kind": {"$eq": "b"}}, {"index": {"$eq": 0}}]}, "00 10 20 21 22 30"),
+        ({"year": {"$gt": 2024.0}}, ""),
+    ]
+    for where, expected in conditions:
+        dense = (await bench.legs.nearest(STORE.id, np.array([[1.0, 0.0]], np.float32), 50, where))[0]
         lexical = (await bench.legs.lexical.search(STORE.id, ["ferry"], 50, where))[0]
-        assert (
-            {(hit.document_id, hit.index) for hit in dense}
-            == {(hit.chunk.document_id, hit.chunk.index) for hit in lexical}
-            != set()
-        ), where
+        places = [(f"doc-{place[0]}", int(place[1])) for place in expected.split()]
+        assert sorted((hit.document_id, hit.index) for hit in dense) == places, where
+        assert sorted((hit.chunk.document_id, hit.chunk.index) for hit in lexical) == places, where
 
 
 async def test_a_reranker_that_fails_leaves_the_fused_order_and_a_note(bench: Bench) -> None:

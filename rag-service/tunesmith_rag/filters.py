@@ -58,7 +58,7 @@ def _comparison(kind: str, key: object, value: object) -> Filter:
 
 
 def holds(where: Filter, facts: Mapping[str, Any]) -> bool:
-    """Say whether `facts` of a chunk meet the condition, as Chroma sees it.
+    """Say whether `facts` of a chunk meet the condition.
 
     A fact that is not there, or is of another kind than the value, is unlike every value.
     """
@@ -70,6 +70,14 @@ def holds(where: Filter, facts: Mapping[str, Any]) -> bool:
         elif not all(_meets(name, facts.get(key), value) for name, value in condition.items()):
             return False
     return True
+
+
+def keys_of(where: Filter) -> set[str]:
+    """Return the names of the facts that a condition looks at."""
+    keys: set[str] = set()
+    for key, condition in where.items():
+        keys |= set().union(*map(keys_of, condition)) if key in ("$and", "$or") else {key}
+    return keys
 
 
 def _meets(name: str, has: object, value: object) -> bool:

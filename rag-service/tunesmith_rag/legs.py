@@ -6,9 +6,10 @@ from collections.abc import Coroutine, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from tunesmith_rag.index import Chunk, ChunkIndex
+from tunesmith_rag.index import Chunk, ChunkIndex, Filter, Matrix, Near
 from tunesmith_rag.lexical import LexicalIndex
 
+_GOOD_PART = 0.25
 _logger = logging.getLogger(__name__)
 
 
@@ -33,6 +34,20 @@ class Legs:
     ) -> None:
         await self.dense.add(store_id, chunks, vectors, facts)
         await self.lexical.add(store_id, chunks, facts)
+
+    async def nearest(self, store_id: str, vectors: Matrix, count: int, where: Filter | None) -> list[list[Near]]:
+        """Return for each vector the `count` nearest chunks that fulfil the condition, nearest first.
+
+        Where a good part of the documents does, they are looked for among the nearest of all first.
+        """
+        if where is None:
+            return await self.dense.search(store_id, vectors, count)
+        documents = await self.lexical.documents(store_id, where)
+        if documents is not None and documents.share >= _GOOD_PART:
+            rows = await self.dense.sifted(store_id, vectors, count, documents.ids)
+            if rows is not None:
+                return rows
+        return await self.dense.search(store_id, vectors, count, await self.lexical.among(store_id, where))
 
     async def describe(self, store_id: str, document_id: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         """Replace the facts `old` of a document by `new`, so that searches filter on these."""

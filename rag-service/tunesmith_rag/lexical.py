@@ -16,6 +16,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tunesmith_rag.among import Documents, chunks_that, documents_that
 from tunesmith_rag.bm25 import WordHit, ranked
 from tunesmith_rag.index import Chunk, Filter
 from tunesmith_rag.readers import BUSY_SECONDS, Readers
@@ -97,6 +98,24 @@ class LexicalIndex:
                     return {}
                 found = ((place, connection.execute(_AT, place).fetchone()) for place in places)
                 return {place: Chunk(*place, *row) for place, row in found if row is not None}
+
+        return await self._run(read)
+
+    async def documents(self, store_id: str, where: Filter) -> Documents | None:
+        """Return the documents that fulfil the condition; None when it is about chunks, too."""
+
+        def read() -> Documents | None:
+            with self._reading(store_id) as connection:
+                return documents_that(connection, where) if connection else Documents()
+
+        return await self._run(read)
+
+    async def among(self, store_id: str, where: Filter) -> list[str]:
+        """Return the ids of the chunks that fulfil the condition."""
+
+        def read() -> list[str]:
+            with self._reading(store_id) as connection:
+                return chunks_that(connection, where) if connection else []
 
         return await self._run(read)
 

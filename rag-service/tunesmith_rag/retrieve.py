@@ -14,12 +14,12 @@ import numpy as np
 from tunesmith_rag.diversity import diverse_order
 from tunesmith_rag.evidence import Evidence, Thresholds, of_relevance, weigh
 from tunesmith_rag.fusion import Ranking, fuse
-from tunesmith_rag.index import Matrix
+from tunesmith_rag.index import Matrix, unit
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.passages import merged
 from tunesmith_rag.ranking import Leg, Question, Result, Results, Stages, Weights
 from tunesmith_rag.rerank import Candidate, FusedOrder, Reranker, RerankFailed
-from tunesmith_rag.versions import Versions, Wording, unit
+from tunesmith_rag.versions import Versions, Wording
 from tunesmith_rag.visible import Finder, Found
 from tunesmith_shared.database import Database
 from tunesmith_shared.tables import VectorStore

@@ -1,12 +1,9 @@
 """The texts that are searched for: the questions as asked and their rewritten versions, as vectors."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from tunesmith_rag.embed import Embedder
-from tunesmith_rag.index import Matrix
+from tunesmith_rag.index import Matrix, unit
 from tunesmith_rag.ranking import Question
 from tunesmith_rag.rewrite import Rewriter
 from tunesmith_shared.errors import BadRequest
@@ -70,10 +67,3 @@ class Wording:
         if question.rewrite_model is not None and len(kept) == originals and not notes:
             notes.append("The question was searched as it is: its rewritten versions meant something else.")
         return Versions([texts[row] for row in kept], vectors[kept], originals, notes)
-
-
-def unit(vectors: Sequence[Sequence[float]] | Sequence[Matrix]) -> Matrix:
-    """Return `vectors` as rows of length 1, so that a product of two is their cosine."""
-    matrix = np.asarray(vectors, dtype=np.float32)
-    lengths: Matrix = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return np.asarray(matrix / np.maximum(lengths, 1e-12), dtype=np.float32)

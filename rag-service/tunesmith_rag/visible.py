@@ -48,14 +48,14 @@ class Finder:
         """Return the `depth` best hits of each vector and of each text among completed documents, and these documents.
 
         When a document came or went between the looks at the database, the answer would mix two states and is asked
-        for again. The first try has no condition on documents, because in Chroma 1.5 one costs ten times the query
-        (7 ms against 60 ms at 20,000 chunks); only when hidden chunks took places is it added.
+        for again. The first try has no condition on documents, because one costs more than the query; only when hidden
+        chunks took places is it added.
         """
         before = await self._hidden(store.id)
         condition = where
         for _ in range(_ATTEMPTS):
             dense, lexical = await asyncio.gather(
-                self._index.dense.search(store.index, vectors, depth, condition),
+                self._index.nearest(store.index, vectors, depth, condition),
                 self._index.lexical.search(store.index, texts, depth, condition),
             )
             found = {near.document_id for row in dense for near in row}
