@@ -9,8 +9,10 @@ from typing import Any
 from tunesmith_rag.index import Chunk, ChunkIndex, Filter, Matrix, Near
 from tunesmith_rag.lexical import LexicalIndex
 
-_GOOD_PART = 0.25
 _logger = logging.getLogger(__name__)
+
+_GOOD_PART = 0.25
+"""The share of all documents from which on their chunks are looked for among the nearest of all."""
 
 
 class Legs:
