@@ -21,9 +21,10 @@ import numpy as np
 from benchmarks.documents.corpora import Corpus, drawn, real
 
 from tunesmith_rag.chroma import open_index
-from tunesmith_rag.index import Chunk, ChunkIndex, Matrix, Near
+from tunesmith_rag.index import Chunk, ChunkIndex
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
+from tunesmith_rag.nearest import Matrix, Near
 from tunesmith_rag.neighbours import USUAL, Graph
 
 STORE = "vs-benchmark"

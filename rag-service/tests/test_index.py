@@ -79,9 +79,9 @@ async def test_among_few_and_many_chunks_the_same_are_found_with_the_same_simila
     vectors = 3 * np.random.default_rng(1).normal(size=(60, 4)).astype(np.float32)
     await index.add(STORE, chunks("doc", 60), vectors.tolist(), {})
     among = [f"doc:{number}" for number in range(0, 60, 2)]
-    monkeypatch.setattr("tunesmith_rag.index._COMPARED", 60)
+    monkeypatch.setattr("tunesmith_rag.index.COMPARED", 60)
     few = await index.search(STORE, AXES[:2], 5, [*among, "doc:99"])
-    monkeypatch.setattr("tunesmith_rag.index._COMPARED", 0)
+    monkeypatch.setattr("tunesmith_rag.index.COMPARED", 0)
     many = await index.search(STORE, AXES[:2], 5, among)
     likeness = AXES[:2] @ (vectors[::2] / np.linalg.norm(vectors[::2], axis=1, keepdims=True)).T
     for row, compared, asked in zip(likeness, few, many, strict=True):
@@ -109,7 +109,7 @@ async def test_the_nearest_of_some_documents_are_found_among_those_of_all_or_sai
 async def test_what_is_removed_after_it_was_chosen_is_left_out_and_no_damage(
     index: ChunkIndex, monkeypatch: pytest.MonkeyPatch, compared: int
 ) -> None:
-    monkeypatch.setattr("tunesmith_rag.index._COMPARED", compared)
+    monkeypatch.setattr("tunesmith_rag.index.COMPARED", compared)
     await index.add(STORE, chunks("gone", 4), AXES.tolist(), {})
     await index.add(STORE, chunks("kept", 4), AXES.tolist(), {})
     among = [f"{name}:{number}" for name in ("gone", "kept") for number in range(4)]

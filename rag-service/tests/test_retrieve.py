@@ -11,9 +11,10 @@ import pytest_asyncio
 from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder, Vector
 from tunesmith_rag.evidence import COEFFICIENTS, Evidence, Thresholds
-from tunesmith_rag.index import Chunk, ChunkIndex, Filter, Matrix, Near
+from tunesmith_rag.index import Chunk, ChunkIndex, Filter
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
+from tunesmith_rag.nearest import Matrix, Near
 from tunesmith_rag.ranking import Question, Weights
 from tunesmith_rag.rerank import RerankEndpoint, Reranker, WordsAndMeaning
 from tunesmith_rag.retrieve import Defaults, Retriever

@@ -18,12 +18,12 @@ from chromadb.api import ClientAPI
 from chromadb.api.models.Collection import Collection
 
 from tunesmith_rag.damage import damaged
+from tunesmith_rag.nearest import COMPARED, Matrix, Near, compared, nearest
 from tunesmith_rag.neighbours import USUAL, Graph
 from tunesmith_shared.errors import Unavailable
 from tunesmith_shared.tables import Document
 
 T = TypeVar("T")
-Matrix = np.ndarray[Any, np.dtype[np.float32]]
 Filter = Mapping[str, Any]
 """A condition on chunks, in the form that `filters.py` makes and understands."""
 
@@ -43,11 +43,6 @@ OWN_PREFIX = "vs-"
 
 _THREADS = 4
 _BATCH = 1000
-_COMPARED = 6
-"""So many chunks are compared one by one, and not looked for by the graph, that their number squared is this times the
-store's. The graph takes about 1 us for each chunk that it passes, and passes more of them the rarer those are that may
-be given; to compare one takes 25 us.
-"""
 _SIFTED = 4
 """So many times as many chunks as are wanted are asked for where those that may be given are a good part of them."""
 
@@ -63,13 +58,6 @@ def facts_of(document: Document, attributes: Mapping[str, Any]) -> dict[str, Any
     """Return what every chunk of a document with these attributes says about it."""
     own = {attribute_key(key): value for key, value in attributes.items()}
     return {**own, FILE: document.file_id, FILENAME: document.filename}
-
-
-def unit(vectors: Matrix | Sequence[Sequence[float]] | Sequence[Matrix]) -> Matrix:
-    """Return `vectors` as rows of length 1, so that a product of two is their cosine."""
-    matrix = np.asarray(vectors, dtype=np.float32)
-    lengths: Matrix = np.linalg.norm(matrix, axis=1, keepdims=True)
-    return np.asarray(matrix / np.maximum(lengths, 1e-12), dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -90,17 +78,6 @@ class Chunk:
 def chunk_id(document_id: str, index: int) -> str:
     """Return the name in the index of a document's chunk."""
     return f"{document_id}:{index}"
-
-
-@dataclass(frozen=True)
-class Near:
-    """Which chunk a search found, and its cosine similarity to the vector. What it says is in `lexical.py`, too, where
-    it is read in a tenth of the time that it takes here.
-    """
-
-    document_id: str
-    index: int
-    similarity: float
 
 
 class Chroma(Protocol):
@@ -154,9 +131,9 @@ class ChunkIndex:
         nothing: list[list[Near]] = [[] for _ in vectors]
 
         def read(collection: Collection) -> list[list[Near]]:
-            if among is not None and len(among) ** 2 <= _COMPARED * collection.count():
-                return _compared(collection, vectors, count, among)
-            return _nearest(collection, vectors, count, among)
+            if among is not None and len(among) ** 2 <= COMPARED * collection.count():
+                return compared(collection, vectors, count, among)
+            return nearest(collection, vectors, count, among)
 
         return nothing if among is not None and not among else await self._in(store_id, read, nothing)
 
@@ -308,50 +285,6 @@ class ChunkIndex:
             raise damaged(self._damage) from error
         except (ConnectionError, httpx.TransportError) as error:
             raise Unavailable(f"The vector database does not answer: {error}", retry_after=5) from error
-
-
-def _nearest(collection: Collection, vectors: Matrix, count: int, among: Sequence[str] | None) -> list[list[Near]]:
-    """Ask the graph; when a chunk of `among` was removed since these were chosen, once more for those that are left."""
-    try:
-        found = collection.query(
-            query_embeddings=vectors,
-            n_results=count,
-            ids=None if among is None else list(among),
-            include=["distances"],
-        )
-    except chromadb.errors.InternalError:
-        left = _left(collection, among or [])
-        if len(left) == len(among or []):
-            raise
-        return _nearest(collection, vectors, count, left) if left else [[] for _ in vectors]
-    return [_near(*row) for row in zip(found["ids"], found["distances"] or [], strict=True)]
-
-
-def _left(collection: Collection, among: Sequence[str]) -> list[str]:
-    """Return those ids that are there."""
-    parts = (list(among[start : start + _BATCH]) for start in range(0, len(among), _BATCH))
-    return [name for part in parts for name in collection.get(ids=part, include=[])["ids"]]
-
-
-def _compared(collection: Collection, vectors: Matrix, count: int, among: Sequence[str]) -> list[list[Near]]:
-    """Compare the vectors with those of all chunks in `among`."""
-    found = collection.get(ids=list(among), include=["embeddings"])
-    if not found["ids"]:
-        return [[] for _ in vectors]
-    distances = 1 - unit(vectors) @ unit(cast("Any", found["embeddings"])).T
-    order = np.argsort(distances, axis=1, kind="stable")[:, :count]
-    return [
-        _near([found["ids"][place] for place in places], [float(row[place]) for place in places])
-        for places, row in zip(order, distances, strict=True)
-    ]
-
-
-def _near(names: Sequence[str], distances: Sequence[float]) -> list[Near]:
-    parts = (name.rpartition(":") for name in names)
-    return [
-        Near(document_id, int(index), 1 - distance)
-        for (document_id, _, index), distance in zip(parts, distances, strict=True)
-    ]
 
 
 def _batch(collection: Collection, start: int) -> list[tuple[Chunk, dict[str, Any]]]:

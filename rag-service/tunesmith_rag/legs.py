@@ -6,8 +6,9 @@ from collections.abc import Coroutine, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
-from tunesmith_rag.index import Chunk, ChunkIndex, Filter, Matrix, Near
+from tunesmith_rag.index import Chunk, ChunkIndex, Filter
 from tunesmith_rag.lexical import LexicalIndex
+from tunesmith_rag.nearest import Matrix, Near
 
 _logger = logging.getLogger(__name__)
 
