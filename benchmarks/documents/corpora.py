@@ -5,7 +5,6 @@ questions are their one-line descriptions, which are not among the texts.
 """
 
 import ast
-import random
 import sysconfig
 import warnings
 from collections.abc import Iterator
@@ -64,12 +63,11 @@ def _docstrings() -> Iterator[str]:
     """Yield the docstrings of all packages, each once, file by file in an order that is mixed and always the same."""
     site = Path(sysconfig.get_paths()["purelib"])
     files = [file for package in PACKAGES for file in sorted((site / package).rglob("*.py"))]
-    random.Random(0).shuffle(files)  # noqa: S311 - an order, no secret
     seen: set[str] = set()
-    for file in files:
+    for number in np.random.default_rng(0).permutation(len(files)):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # escapes in other people's strings
-            tree = ast.parse(file.read_bytes())
+            tree = ast.parse(files[number].read_bytes())
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
                 docstring = ast.get_docstring(node) or ""

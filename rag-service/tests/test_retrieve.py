@@ -180,6 +180,9 @@ async def test_filters_choose_the_same_chunks_by_meaning_and_by_words(bench: Ben
         lexical = (await bench.legs.lexical.search(STORE.id, ["ferry"], 50, where))[0]
         places = [(f"doc-{place[0]}", int(place[1])) for place in expected.split()]
         assert sorted((hit.document_id, hit.index) for hit in dense) == places, where
+        few = (await bench.legs.nearest(STORE.id, np.array([[1.0, 0.0]], np.float32), 2, where))[0]
+        assert len(few) == min(2, len(places)), where
+        assert {(hit.document_id, hit.index) for hit in few} <= set(places), where
         assert sorted((hit.chunk.document_id, hit.chunk.index) for hit in lexical) == places, where
 
 

@@ -94,7 +94,8 @@ class OllamaBackend:
 
     async def large(self, model: str) -> bool:
         """Return whether what `/api/show` counts is enough; a model that is not there is none."""
-        return await self._kept(f"size {model}", lambda: self._size(model)) >= LARGE
+        info: Json = (await self._shown(model)).get("model_info") or {}
+        return int(info.get("general.parameter_count") or 0) >= LARGE
 
     async def check(self) -> None:
         """Raise when the server does not tell its version."""
@@ -153,16 +154,16 @@ class OllamaBackend:
         return offers
 
     async def _shown(self, model: str) -> Json:
-        """Return what the server shows of a model; nothing when it is not there."""
-        try:
-            shown: Json = await self._upstream.call("POST", "/api/show", owner="", body={"model": model})
-        except NotFound:
-            return {}
-        return shown
+        """Return what the server shows of a model, or showed a few seconds ago; nothing when it is not there."""
 
-    async def _size(self, model: str) -> int:
-        """Return how many parameters the server counts in a model; 0 when it is not there."""
-        return int(((await self._shown(model)).get("model_info") or {}).get("general.parameter_count") or 0)
+        async def show() -> Json:
+            try:
+                shown: Json = await self._upstream.call("POST", "/api/show", owner="", body={"model": model})
+            except NotFound:
+                return {}
+            return shown
+
+        return await self._kept(f"show {model}", show)
 
     async def _sampling(self, model: str) -> Json:
         """Return the model's own temperature and top_p, where it has them."""
