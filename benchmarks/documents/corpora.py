@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from tunesmith_rag.embed_openvino import OpenVinoEmbedder
-from tunesmith_rag.nearest import Matrix
+from tunesmith_rag.near import Matrix
 from tunesmith_rag.split import effective_chunking, page_splitter
 
 MODEL, LONGEST, BATCH = "all-minilm", 256, 8

@@ -20,11 +20,10 @@ from typing import TypeVar
 import numpy as np
 from benchmarks.documents.corpora import Corpus, drawn, real
 
-from tunesmith_rag.chroma import open_index
-from tunesmith_rag.index import Chunk, ChunkIndex
+from tunesmith_rag.index import Chunk, ChunkIndex, open_index
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
-from tunesmith_rag.nearest import Matrix, Near
+from tunesmith_rag.near import Matrix, Near
 from tunesmith_rag.neighbours import USUAL, Graph
 
 STORE = "vs-benchmark"
@@ -112,20 +111,20 @@ async def measure(corpus: Corpus, graph: Graph, server: str) -> None:
     """Print the line of one size; `server` is the URL of a Chroma server, or empty."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        legs = Legs(open_index(server, folder, graph), LexicalIndex(folder / "lexical"))
+        legs = Legs(await open_index(server, folder, graph), LexicalIndex(folder / "lexical"))
         seconds = await fill(legs, corpus)
         await ask(legs, corpus, WARM, Stopwatch())
         watch = Stopwatch()
         found = await ask(legs, corpus, len(corpus.questions), watch)
         disk = size_of(folder)
         await legs.remove_store(STORE)
-        legs.close()
+        await legs.close()
     medians = {what: statistics.median(times) for what, times in watch.taken.items()}
     times = "".join(f"{medians[column]:>10.1f}" for column in COLUMNS)
     count, ratio = len(corpus.texts), medians["together"] / medians["apart"]
     question = recall(corpus, found, 0)
     others = statistics.mean(recall(corpus, found, version) for version in range(1, len(corpus.versions[0])))
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    memory = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
     line = f"{count:>8}{count / seconds:>10.0f}/s{times}{ratio:>8.2f}{question:>11.3f}{others:>10.3f}"
     print(f"{line}{memory:>8.0f} MiB{disk:>8.0f} MiB", flush=True)
 

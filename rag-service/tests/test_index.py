@@ -1,24 +1,38 @@
 """Chroma: chunks in, nearest chunks out, nothing left after a deletion, one process a folder."""
 
 import asyncio
+import fcntl
+import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import pytest_asyncio
 
-from tunesmith_rag.chroma import open_index
-from tunesmith_rag.index import Chunk, ChunkIndex
+from tunesmith_rag.chroma import open_vectors
+from tunesmith_rag.index import Chunk, ChunkIndex, open_index
+from tunesmith_rag.index_process import IndexProcess
 from tunesmith_rag.neighbours import USUAL, Graph
-from tunesmith_shared.errors import Conflict, Unavailable
+from tunesmith_shared.errors import Conflict, TunesmithError, Unavailable
 
 from .chroma_server import ChromaServer, chroma_server
+from .here import Here
 
 STORE = "vs-test"
 AXES = np.eye(4, dtype=np.float32)
-OPEN = "import os, sys, pathlib; from tunesmith_rag.chroma import open_index; open_index('', pathlib.Path(sys.argv[1]))"
+OPEN = """
+import asyncio, os, pathlib, sys
+from tunesmith_rag.index import open_index
+async def main():
+    await open_index("", pathlib.Path(sys.argv[1]))
+    os.kill(os.getpid(), 9)
+asyncio.run(main())
+"""
 
 
 @pytest.fixture(scope="session")
@@ -28,21 +42,40 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ChromaServer]:
         yield server
 
 
-@pytest.fixture(params=["in this process", "on a server"])
-def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ChunkIndex]:
-    url = request.getfixturevalue("server").url if request.param == "on a server" else ""
-    index = open_index(url, tmp_path)
+@pytest.fixture(params=["in a folder", "on a server"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Where Chroma is."""
+    return str(request.getfixturevalue("server").url) if request.param == "on a server" else ""
+
+
+@pytest_asyncio.fixture
+async def index(url: str, tmp_path: Path) -> AsyncIterator[ChunkIndex]:
+    index = await open_index(url, tmp_path)
     yield index
-    asyncio.run(index.remove_store(STORE))
-    index.close()
+    await index.remove_store(STORE)
+    await index.close()
+
+
+@pytest_asyncio.fixture
+async def here(url: str, tmp_path: Path) -> AsyncIterator[Here]:
+    """The same with Chroma called in this process."""
+    here = Here(url, tmp_path)
+    yield here
+    await here.call("remove_store", STORE)
+    await here.close()
 
 
 def chunks(document: str, count: int) -> list[Chunk]:
     return [Chunk(document, number, number + 1, f"text {number} of {document}") for number in range(count)]
 
 
+def another_process(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Have another process open the index in `folder` and be killed."""
+    return subprocess.run([sys.executable, "-c", OPEN, str(folder)], capture_output=True, text=True, check=False)
+
+
 async def test_the_nearest_chunk_comes_first_for_every_vector(index: ChunkIndex) -> None:
-    await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
+    await index.add(STORE, chunks("doc", 4), AXES.tolist())
     found = await index.search(STORE, AXES[[2, 0]], 2)
     assert [(hits[0].document_id, hits[0].index) for hits in found] == [("doc", 2), ("doc", 0)]
     assert [round(hit.similarity, 5) for hit in found[0]] == [1, 0]
@@ -57,10 +90,10 @@ async def test_the_usual_graph_finds_what_a_poorer_one_misses(tmp_path: Path) ->
     nearest = [set(row[:10].tolist()) for row in np.argsort(-likeness, axis=1)]
     shares = {}
     for name, graph in {"poor": Graph(2, 8, 8), "usual": USUAL}.items():
-        index = open_index("", tmp_path / name, graph)
-        await index.add(STORE, chunks("doc", len(vectors)), vectors.tolist(), {})
+        index = await open_index("", tmp_path / name, graph)
+        await index.add(STORE, chunks("doc", len(vectors)), vectors.tolist())
         found = await index.search(STORE, asked, 10)
-        index.close()
+        await index.close()
         alike = [len(best & {hit.index for hit in hits}) / 10 for best, hits in zip(nearest, found, strict=True)]
         shares[name] = np.mean(alike)
     assert shares["usual"] >= 0.99
@@ -69,19 +102,20 @@ async def test_the_usual_graph_finds_what_a_poorer_one_misses(tmp_path: Path) ->
 
 async def test_writing_the_same_chunks_again_changes_nothing(index: ChunkIndex) -> None:
     for _ in range(2):
-        await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
+        await index.add(STORE, chunks("doc", 4), AXES.tolist())
     assert await index.count(STORE, "doc") == 4
 
 
 async def test_among_few_and_many_chunks_the_same_are_found_with_the_same_similarity(
-    index: ChunkIndex, monkeypatch: pytest.MonkeyPatch
+    here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    index = ChunkIndex(here)
     vectors = 3 * np.random.default_rng(1).normal(size=(60, 4)).astype(np.float32)
-    await index.add(STORE, chunks("doc", 60), vectors.tolist(), {})
+    await index.add(STORE, chunks("doc", 60), vectors.tolist())
     among = [f"doc:{number}" for number in range(0, 60, 2)]
-    monkeypatch.setattr("tunesmith_rag.index.COMPARED", 60)
+    monkeypatch.setattr("tunesmith_rag.nearest.COMPARED", 60)
     few = await index.search(STORE, AXES[:2], 5, [*among, "doc:99"])
-    monkeypatch.setattr("tunesmith_rag.index.COMPARED", 0)
+    monkeypatch.setattr("tunesmith_rag.nearest.COMPARED", 0)
     many = await index.search(STORE, AXES[:2], 5, among)
     likeness = AXES[:2] @ (vectors[::2] / np.linalg.norm(vectors[::2], axis=1, keepdims=True)).T
     for row, compared, asked in zip(likeness, few, many, strict=True):
@@ -97,7 +131,7 @@ async def test_the_nearest_of_some_documents_are_found_among_those_of_all_or_sai
 ) -> None:
     chance = np.random.default_rng(2)
     for name in ("one", "two", "three"):
-        await index.add(STORE, chunks(name, 10), chance.normal(size=(10, 4)).astype(np.float32).tolist(), {})
+        await index.add(STORE, chunks(name, 10), chance.normal(size=(10, 4)).astype(np.float32).tolist())
     wanted = [f"{name}:{number}" for name in ("one", "two") for number in range(10)]
     sifted = await index.sifted(STORE, AXES[:2], 5, {"one", "two"})
     assert sifted == await index.search(STORE, AXES[:2], 5, wanted)
@@ -107,11 +141,12 @@ async def test_the_nearest_of_some_documents_are_found_among_those_of_all_or_sai
 
 @pytest.mark.parametrize("compared", [0, 100])  # asked of the graph, or compared with all
 async def test_what_is_removed_after_it_was_chosen_is_left_out_and_no_damage(
-    index: ChunkIndex, monkeypatch: pytest.MonkeyPatch, compared: int
+    here: Here, monkeypatch: pytest.MonkeyPatch, compared: int
 ) -> None:
-    monkeypatch.setattr("tunesmith_rag.index.COMPARED", compared)
-    await index.add(STORE, chunks("gone", 4), AXES.tolist(), {})
-    await index.add(STORE, chunks("kept", 4), AXES.tolist(), {})
+    index = ChunkIndex(here)
+    monkeypatch.setattr("tunesmith_rag.nearest.COMPARED", compared)
+    await index.add(STORE, chunks("gone", 4), AXES.tolist())
+    await index.add(STORE, chunks("kept", 4), AXES.tolist())
     among = [f"{name}:{number}" for name in ("gone", "kept") for number in range(4)]
     await index.remove_document(STORE, "gone")
     found = await index.search(STORE, AXES[:1], 8, among)
@@ -121,8 +156,8 @@ async def test_what_is_removed_after_it_was_chosen_is_left_out_and_no_damage(
 
 
 async def test_a_removed_document_leaves_the_others(index: ChunkIndex) -> None:
-    await index.add(STORE, chunks("one", 3), AXES[:3].tolist(), {})
-    await index.add(STORE, chunks("two", 3), AXES[:3].tolist(), {})
+    await index.add(STORE, chunks("one", 3), AXES[:3].tolist())
+    await index.add(STORE, chunks("two", 3), AXES[:3].tolist())
     await index.remove_document(STORE, "one")
     assert (await index.count(STORE, "one"), await index.count(STORE, "two")) == (0, 3)
 
@@ -134,11 +169,9 @@ async def test_what_is_not_there_is_empty_and_can_be_removed(index: ChunkIndex) 
     await index.remove_store("vs-nothing")
 
 
-async def test_a_store_that_is_removed_while_it_is_asked_is_empty(
-    index: ChunkIndex, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
-    client = index._chroma.client
+async def test_a_store_that_is_removed_while_it_is_asked_is_empty(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    index, client = ChunkIndex(here), here.chroma.client
+    await index.add(STORE, chunks("doc", 4), AXES.tolist())
     found = client.get_collection(STORE)
     await index.remove_store(STORE)
     with monkeypatch.context() as late:
@@ -150,48 +183,125 @@ async def test_a_store_that_is_removed_while_it_is_asked_is_empty(
 
 
 async def test_a_removed_store_leaves_no_files_after_the_next_start(tmp_path: Path) -> None:
-    index = open_index("", tmp_path)
-    await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
-    await index.add("vs-kept", chunks("doc", 4), AXES.tolist(), {})
+    index = await open_index("", tmp_path)
+    await index.add(STORE, chunks("doc", 4), AXES.tolist())
+    await index.add("vs-kept", chunks("doc", 4), AXES.tolist())
     await index.search(STORE, AXES[:1], 1)
     await index.search("vs-kept", AXES[:1], 1)
     await index.remove_store(STORE)
-    index.close()
-    index = open_index("", tmp_path)
+    await index.close()
+    index = await open_index("", tmp_path)
     assert await index.count("vs-kept", "doc") == 4
-    index.close()
+    await index.close()
     assert len([entry for entry in (tmp_path / "chroma").iterdir() if entry.is_dir()]) <= 1
 
 
-def test_a_second_writer_is_refused_and_told_which_process_has_it(tmp_path: Path) -> None:
-    index = open_index("", tmp_path)
-    with pytest.raises(Conflict, match="is in use by process"):
-        open_index("", tmp_path)
-    other = subprocess.run([sys.executable, "-c", OPEN, tmp_path], capture_output=True, text=True, check=False)
+async def test_a_second_writer_is_refused_and_told_which_process_has_it(tmp_path: Path) -> None:
+    index = await open_index("", tmp_path)
+    with pytest.raises(Conflict, match=f"is in use by process {os.getpid()}, and only one process may write to it"):
+        await open_index("", tmp_path)
+    other = await asyncio.to_thread(another_process, tmp_path)
     assert other.returncode != 0
     assert "only one process may write to it" in other.stderr
-    index.close()
+    await index.close()
 
 
-def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
-    owner = subprocess.run([sys.executable, "-c", f"{OPEN}; os.kill(os.getpid(), 9)", tmp_path], check=False)
+async def test_a_killed_owner_leaves_no_lock(tmp_path: Path) -> None:
+    owner = await asyncio.to_thread(another_process, tmp_path)
     assert owner.returncode == -9
-    open_index("", tmp_path).close()
+    await (await open_index("", tmp_path)).close()
+
+
+def test_the_process_of_an_owner_that_was_killed_is_waited_for_while_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    with (tmp_path / "chroma.lock").open("w") as lock, monkeypatch.context() as waiting:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write(str(killed.pid))
+        lock.flush()
+        waiting.setattr("tunesmith_rag.chroma.time.sleep", lambda _: lock.close())
+        open_vectors("", tmp_path, os.getpid(), anew=False).close()
+        assert lock.closed
+
+
+async def test_a_process_that_is_killed_in_a_call_is_started_again_and_the_call_repeated(tmp_path: Path) -> None:
+    process = IndexProcess("", tmp_path, USUAL)
+    index = ChunkIndex(process)
+    await index.add(STORE, chunks("doc", 4), AXES.tolist())
+    child = (await process.start()).process
+    child.send_signal(signal.SIGSTOP)
+    asked = asyncio.create_task(index.search(STORE, AXES[:1], 1))
+    for _ in range(10):
+        await asyncio.sleep(0)  # the question is on its way
+    child.kill()
+    assert [[near.index for near in row] for row in await asked] == [[0]]
+    await index.close()
+
+
+async def test_a_process_that_ends_each_time_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = IndexProcess("", tmp_path, USUAL)
+    index = ChunkIndex(process)
+    start = process.start
+
+    async def killed(*, anew: bool = False) -> Any:
+        running = await start(anew=anew)
+        running.process.kill()
+        return running
+
+    with monkeypatch.context() as dying:
+        dying.setattr(process, "start", killed)
+        with pytest.raises(Unavailable, match=r"ended twice in a row \(status -9\)"):
+            await index.count(STORE, "doc")
+    assert await index.count(STORE, "doc") == 0
+    await index.close()
+
+
+async def test_a_call_that_nobody_waits_for_any_more_disturbs_no_other(index: ChunkIndex) -> None:
+    await index.add(STORE, chunks("doc", 4), AXES.tolist())
+    given_up = asyncio.create_task(index.search(STORE, AXES[:1], 1))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    assert await index.count(STORE, "doc") == 4
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+
+
+async def test_an_error_of_chroma_that_nobody_foresaw_is_told_and_logged(
+    index: ChunkIndex, caplog: pytest.LogCaptureFixture
+) -> None:
+    await index.add(STORE, chunks("doc", 4), AXES.tolist())
+    with pytest.raises(TunesmithError, match=r"The vector database failed \(InvalidArgumentError: .*dimension"):
+        await index.search(STORE, np.ones((1, 7), np.float32), 1)
+    assert "Traceback" in caplog.text
+    await index.check()
+
+
+async def test_an_index_that_is_begun_anew_is_empty_and_usable(tmp_path: Path) -> None:
+    index = await open_index("", tmp_path)
+    await index.add(STORE, chunks("doc", 4), AXES.tolist())
+    await index.start_anew()
+    assert await index.count(STORE, "doc") == 0
+    await index.add(STORE, chunks("doc", 4), AXES.tolist())
+    assert await index.count(STORE, "doc") == 4
+    await index.close()
+    assert (tmp_path / "chroma.damaged").exists()
 
 
 async def test_a_server_that_is_away_is_said_to_be_and_used_again_when_it_is_back(tmp_path: Path) -> None:
     with chroma_server(tmp_path) as server:
-        index = open_index(server.url, tmp_path)
-        await index.add(STORE, chunks("doc", 4), AXES.tolist(), {})
+        index = await open_index(server.url, tmp_path)
+        await index.add(STORE, chunks("doc", 4), AXES.tolist())
         server.kill()
         for call in (index.check, lambda: index.search(STORE, AXES[:1], 1), lambda: index.count(STORE, "doc")):
             with pytest.raises(Unavailable, match="vector database does not answer"):
                 await call()
         server.start()
         assert await index.count(STORE, "doc") == 4
-        index.close()
+        await index.close()
 
 
-def test_a_server_that_is_not_there_at_the_start_is_named(tmp_path: Path) -> None:
+async def test_a_server_that_is_not_there_at_the_start_is_named(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match=r"http://127\.0\.0\.1:9"):
-        open_index("http://127.0.0.1:9", tmp_path)
+        await open_index("http://127.0.0.1:9", tmp_path)

@@ -1,20 +1,21 @@
 """The full-text index: rare words first, nothing left on the disk after a deletion, in step with the vectors."""
 
 import asyncio
-import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tunesmith_rag.bm25 import match_expression
-from tunesmith_rag.chroma import open_index
-from tunesmith_rag.index import Chunk, ChunkIndex
+from tunesmith_rag.index import Chunk, ChunkIndex, open_index
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
+from tunesmith_rag.vectors import Vectors
 from tunesmith_shared.errors import Unavailable
+
+from .here import Here
 
 STORE = "vs-test"
 VECTOR = [1.0, 0.0]
@@ -119,65 +120,50 @@ async def test_a_removed_store_leaves_no_file(lexical: LexicalIndex, tmp_path: P
     await lexical.remove_document(STORE, "doc")
 
 
-async def test_a_damaged_file_is_reported_and_rebuilt_from_the_vectors(tmp_path: Path) -> None:
-    legs = Legs(open_index("", tmp_path), LexicalIndex(tmp_path / "lexical"))
-    await legs.add(
-        STORE, chunks("doc", "a pump", "a valve"), [VECTOR] * 2, {"filename": "a.pdf", "attribute:year": 2024}
-    )
-    path = tmp_path / "lexical" / f"{STORE}.sqlite3"
-    path.write_bytes(b"no database" * 1000)
-    with pytest.raises(Unavailable, match="restart the rag-service"):
+async def test_a_damaged_file_is_reported_until_the_indexes_are_begun_anew(tmp_path: Path) -> None:
+    legs = Legs(await open_index("", tmp_path), LexicalIndex(tmp_path / "lexical"))
+    await legs.add(STORE, chunks("doc", "a pump", "a valve"), [VECTOR] * 2, {"filename": "a.pdf"})
+    await legs.verify({STORE: 2})
+    await legs.check()
+    (tmp_path / "lexical" / f"{STORE}.sqlite3").write_bytes(b"no database" * 1000)
+    with pytest.raises(Unavailable, match=r"damaged \(.*tunesmith_rag\.rebuild"):
         await legs.lexical.search(STORE, ["pump"], 1, None)
-    await legs.repair()
-    where = {"$and": [{"filename": {"$eq": "a.pdf"}}, {"attribute:year": {"$gt": 2023}}]}
-    assert [hit.chunk.id for hit in (await legs.lexical.search(STORE, ["pump"], 1, where))[0]] == ["doc:0"]
-    legs.close()
+    with pytest.raises(Unavailable, match=r"damaged \(.*tunesmith_rag\.rebuild"):
+        await legs.check()
+    await legs.start_anew()
+    await legs.check()
+    assert await legs.lexical.stores() == set()
+    await legs.close()
 
 
-async def test_texts_that_earlier_versions_wrote_as_documents_of_chroma_are_read_too(tmp_path: Path) -> None:
-    legs = Legs(open_index("", tmp_path), LexicalIndex(tmp_path / "lexical"))
-    await legs.dense.add(STORE, chunks("new", "a pump"), [VECTOR], {"filename": "a.pdf"})
-    legs.dense._collection(STORE).add(
-        ids=["old:0"],
-        embeddings=VECTOR,
-        documents=["a valve"],
-        metadatas=[{"document": "old", "page": 3, "index": 0, "filename": "b.pdf"}],
-    )
-    read = [entry async for batch in legs.dense.contents(STORE) for entry in batch]
-    assert read == [
-        (Chunk("new", 0, 1, "a pump"), {"filename": "a.pdf"}),
-        (Chunk("old", 0, 3, "a valve"), {"filename": "b.pdf"}),
-    ]
-    legs.close()
-
-
-async def test_stores_from_before_are_given_words_and_leftovers_are_removed(tmp_path: Path) -> None:
-    legs = Legs(open_index("", tmp_path), LexicalIndex(tmp_path / "lexical"))
-    await legs.dense.add(STORE, chunks("doc", *(f"pump {n}" for n in range(2500))), [VECTOR] * 2500, {})
+async def test_lost_words_are_missed_and_those_of_stores_that_are_gone_removed(tmp_path: Path) -> None:
+    legs = Legs(await open_index("", tmp_path), LexicalIndex(tmp_path / "lexical"))
+    await legs.add(STORE, chunks("doc", "a pump", "a valve"), [VECTOR] * 2, {})
     await legs.lexical.add("vs-gone", chunks("doc", "pump"), {})
-    await legs.repair()
+    await legs.tidy()
     assert await legs.lexical.stores() == {STORE}
-    assert [hit.chunk.id for hit in (await legs.lexical.search(STORE, ["2499"], 5, None))[0]] == ["doc:2499"]
-    with closing(sqlite3.connect(tmp_path / "lexical" / f"{STORE}.sqlite3")) as connection:
-        before = connection.execute("PRAGMA data_version").fetchone()
-        await legs.repair()  # in step: nothing to do
-        assert connection.execute("PRAGMA data_version").fetchone() == before
-    legs.close()
+    await legs.lexical.remove_document(STORE, "doc")
+    with pytest.raises(Unavailable, match="has the words of 0 of 2 chunks"):
+        await legs.verify({STORE: 2})
+    with pytest.raises(Unavailable, match="has the words of 0 of 2 chunks"):
+        await legs.check()
+    await legs.close()
 
 
 async def test_a_write_that_is_cancelled_is_over_before_its_task_so_that_a_removal_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    legs = Legs(open_index("", tmp_path), LexicalIndex(tmp_path / "lexical"))
+    here = Here("", tmp_path)
+    legs = Legs(ChunkIndex(here), LexicalIndex(tmp_path / "lexical"))
     begun, go_on = threading.Event(), threading.Event()
-    collection = ChunkIndex._collection
+    add = Vectors.add
 
-    def held(index: ChunkIndex, store_id: str) -> object:
+    def held(vectors: Vectors, *what: Any) -> None:
         begun.set()
         assert go_on.wait(60)
-        return collection(index, store_id)
+        add(vectors, *what)
 
-    monkeypatch.setattr(ChunkIndex, "_collection", held)
+    monkeypatch.setattr(Vectors, "add", held)
     writing = asyncio.create_task(legs.add(STORE, chunks("doc", "pump"), [VECTOR], {}))
     assert await asyncio.to_thread(begun.wait, 60)
     writing.cancel()
@@ -190,7 +176,7 @@ async def test_a_write_that_is_cancelled_is_over_before_its_task_so_that_a_remov
     assert await legs.dense.count(STORE, "doc") == 1
     await legs.remove_document(STORE, "doc")
     assert (await legs.dense.count(STORE, "doc"), await legs.lexical.count(STORE)) == (0, 0)
-    legs.close()
+    await legs.close()
 
 
 def test_function_words_are_not_searched_unless_there_are_no_others() -> None:

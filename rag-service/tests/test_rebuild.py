@@ -22,12 +22,21 @@ NOTES = b"# Cats\n\nWhiskers eats two herrings every morning.\n"
 Json = dict[str, Any]
 
 
-def garbage_in_database(chroma: Path) -> None:
-    (chroma / "chroma.sqlite3").write_bytes(b"garbage" * 5000)
+def garbage_in_database(data_dir: Path) -> None:
+    (data_dir / "chroma" / "chroma.sqlite3").write_bytes(b"garbage" * 5000)
 
 
-def lost_database(chroma: Path) -> None:
-    shutil.rmtree(chroma)
+def garbage_in_words(data_dir: Path) -> None:
+    for path in (data_dir / "lexical").glob("*.sqlite3"):
+        path.write_bytes(b"garbage" * 5000)
+
+
+def lost_database(data_dir: Path) -> None:
+    shutil.rmtree(data_dir / "chroma")
+
+
+def lost_words(data_dir: Path) -> None:
+    shutil.rmtree(data_dir / "lexical")
 
 
 def search(client: httpx.Client, store: str, query: str) -> httpx.Response:
@@ -42,7 +51,7 @@ def add(rag: Rag, client: httpx.Client, store: str, content: bytes, name: str) -
     return file_id
 
 
-@pytest.mark.parametrize("damage", [garbage_in_database, lost_database])
+@pytest.mark.parametrize("damage", [garbage_in_database, garbage_in_words, lost_database, lost_words])
 def test_a_damaged_index_is_reported_and_rebuilt_from_the_files(
     engine_platform: Platform, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -52,13 +61,13 @@ def test_a_damaged_index_is_reported_and_rebuilt_from_the_files(
             store = client.post("/v1/vector_stores", json={"name": "kept"}).json()["id"]
             ferry, notes = add(rag, client, store, FERRY, "ferry.pdf"), add(rag, client, store, NOTES, "cats.md")
         service.kill()
-        damage(tmp_path / "chroma")
+        damage(tmp_path)
         service.start()
         with rag.client() as client:
             health = client.get("/health")
             assert health.status_code == 503
             assert "tunesmith_rag.rebuild" in health.text
-            if damage is garbage_in_database:
+            if damage in (garbage_in_database, garbage_in_words):
                 refused = search(client, store, "When does the ferry leave?")
                 assert (refused.status_code, refused.json()["error"]["code"]) == (503, "index_damaged")
             command = [sys.executable, "-m", "tunesmith_rag.rebuild"]

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest_asyncio
 
-from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder, Vector
 from tunesmith_rag.evidence import COEFFICIENTS, Evidence, Thresholds
 from tunesmith_rag.index import Chunk, ChunkIndex, Filter
+from tunesmith_rag.index_process import IndexProcess
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
-from tunesmith_rag.nearest import Matrix, Near
+from tunesmith_rag.near import Matrix, Near
+from tunesmith_rag.neighbours import USUAL
 from tunesmith_rag.ranking import Question, Weights
 from tunesmith_rag.rerank import RerankEndpoint, Reranker, WordsAndMeaning
 from tunesmith_rag.retrieve import Defaults, Retriever
@@ -92,8 +93,7 @@ class Bench:
 @pytest_asyncio.fixture
 async def bench(engine_platform: Platform, database_url: str, tmp_path: Path) -> AsyncIterator[Bench]:
     url = engine_platform.services["engine"].url
-    opened = open_index("", tmp_path)
-    index = CountingIndex(opened._chroma)
+    index = CountingIndex(IndexProcess("", tmp_path, USUAL))
     database, embedder, rewriter = Database(database_url), CountingEmbedder(url, 256), KnownRewriter(url, 3, 5)
     async with database.session() as session:
         await session.merge(STORE)
@@ -104,7 +104,7 @@ async def bench(engine_platform: Platform, database_url: str, tmp_path: Path) ->
     await rewriter.close()
     await embedder.close()
     await database.close()
-    legs.close()
+    await legs.close()
 
 
 async def test_all_versions_go_into_one_query(bench: Bench) -> None:

@@ -10,11 +10,11 @@ from fastapi import FastAPI
 
 from tunesmith_rag import endpoints, jobs, runtime, watch
 from tunesmith_rag.batches import Batches
-from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed import OllamaEmbedder
 from tunesmith_rag.embed_choice import ChosenEmbedder
 from tunesmith_rag.embed_openvino import OpenVinoEmbedder
 from tunesmith_rag.fingerprint import Fingerprints
+from tunesmith_rag.index import open_index
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.parsers import Parsers
@@ -53,9 +53,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         database = Database(settings.database_url)
         stack.push_async_callback(database.close)
-        dense = await anyio.to_thread.run_sync(open_index, settings.chroma_url, settings.data_dir, settings.graph)
+        dense = await open_index(settings.chroma_url, settings.data_dir, settings.graph)
         index = Legs(dense, LexicalIndex(settings.data_dir / "lexical"))
-        stack.push_async_callback(anyio.to_thread.run_sync, index.close)
+        stack.push_async_callback(index.close)
         await _inspect(index, database)
         embedder = _embedder(settings)
         stack.push_async_callback(embedder.close)
@@ -130,7 +130,7 @@ async def _loading(embedder: ChosenEmbedder, model: str) -> AsyncIterator[None]:
 
 
 async def _inspect(index: Legs, database: Database) -> None:
-    """See whether the indexes have what the database says, and mend what can be mended here.
+    """See whether the indexes have what the database says.
 
     A damaged index stops nothing: `/health` and every search say so, until it is rebuilt.
     """
@@ -138,7 +138,7 @@ async def _inspect(index: Legs, database: Database) -> None:
         sizes = await Documents(session).sizes()
     try:
         await index.verify(sizes)
-        await index.repair()
+        await index.tidy()
     except Unavailable as error:
         _logger.error("%s", error.message)
 

@@ -30,12 +30,12 @@ async def replace_attributes(document_id: str, attributes: dict[str, Any]) -> No
             document = await Documents(session).get(document_id)
         if document is None or document.status == "deleting":
             return
-        old, new = facts_of(document, document.attributes), facts_of(document, attributes)
+        facts = facts_of(document, attributes)
         described = None
         while (index_name := await _index_of(document.vector_store_id)) != described:  # it was embedded anew meanwhile
             if index_name is None:
                 return
-            await shared.index.describe(index_name, document_id, old, new)
+            await shared.index.describe(index_name, document_id, facts)
             async with shared.database.session() as session:
                 await Documents(session).describe(document_id, attributes)
             described = index_name

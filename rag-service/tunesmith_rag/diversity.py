@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tunesmith_rag.nearest import Matrix
+from tunesmith_rag.near import Matrix
 
 
 def diverse_order(scores: Sequence[float], vectors: Matrix, weight: float) -> list[int]:

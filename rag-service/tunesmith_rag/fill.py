@@ -28,7 +28,7 @@ Report = Callable[..., Awaitable[None]]
 
 _PAGES_AHEAD = 32
 _WINDOWS_AHEAD = 1
-_BATCHES = 16
+_BATCHES = 32
 """Batches of the embedding model in one window: sorted by length, and written to the index, together."""
 _FIRST_BATCHES = 4
 """... in the first; each of the next has twice as many. So embedding begins early, and so does writing."""
@@ -130,8 +130,9 @@ class Fill:
                 if len(window) == size:
                     yield window
                     window, size = [], min(2 * size, largest)
-        # The processors have nothing to do while what was embedded last is written, so that should be little.
-        half = len(window) // 2 if len(window) > self._tools.batch else 0
+        # The processors have nothing to do while what was embedded last is written, so that should be little; every
+        # write takes as long as embedding two batches, though.
+        half = len(window) // 2 if len(window) > size // 4 else 0
         for part in (window[:half], window[half:]):
             if part:
                 yield part

@@ -10,7 +10,7 @@ import asyncio
 import numpy as np
 
 from tunesmith_rag.embed import Embedder
-from tunesmith_rag.nearest import unit
+from tunesmith_rag.near import unit
 from tunesmith_shared.errors import Conflict
 from tunesmith_shared.tables import VectorStore
 

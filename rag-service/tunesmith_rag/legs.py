@@ -1,23 +1,19 @@
 """The two indexes that a search stands on, kept in step: meaning (`index.py`) and words (`lexical.py`)."""
 
 import asyncio
-import logging
 from collections.abc import Coroutine, Mapping, Sequence
-from itertools import groupby
 from typing import Any
 
 from tunesmith_rag.index import Chunk, ChunkIndex, Filter
 from tunesmith_rag.lexical import LexicalIndex
-from tunesmith_rag.nearest import Matrix, Near
-
-_logger = logging.getLogger(__name__)
+from tunesmith_rag.near import Matrix, Near
 
 _GOOD_PART = 0.25
 """The share of all documents from which on their chunks are looked for among the nearest of all."""
 
 
 class Legs:
-    """Writes to both indexes. Each call can be repeated, and a call that was cut off is put right by `repair`."""
+    """Writes to both indexes. Each call can be repeated, and puts right what one that was cut off left."""
 
     def __init__(self, dense: ChunkIndex, lexical: LexicalIndex) -> None:
         self.dense = dense
@@ -35,7 +31,7 @@ class Legs:
     async def _add(
         self, store_id: str, chunks: Sequence[Chunk], vectors: Sequence[Sequence[float]], facts: Mapping[str, Any]
     ) -> None:
-        await self.dense.add(store_id, chunks, vectors, facts)
+        await self.dense.add(store_id, chunks, vectors)
         await self.lexical.add(store_id, chunks, facts)
 
     async def nearest(self, store_id: str, vectors: Matrix, count: int, where: Filter | None) -> list[list[Near]]:
@@ -52,10 +48,9 @@ class Legs:
                 return rows
         return await self.dense.search(store_id, vectors, count, await self.lexical.among(store_id, where))
 
-    async def describe(self, store_id: str, document_id: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-        """Replace the facts `old` of a document by `new`, so that searches filter on these."""
-        await self.dense.describe(store_id, document_id, old, new)
-        await self.lexical.describe(store_id, document_id, new)
+    async def describe(self, store_id: str, document_id: str, facts: Mapping[str, Any]) -> None:
+        """Replace the facts of a document, so that searches filter on these."""
+        await self.lexical.describe(store_id, document_id, facts)
 
     async def remove_document(self, store_id: str, document_id: str) -> None:
         """Remove all chunks of a document; it is no error when there are none."""
@@ -68,45 +63,33 @@ class Legs:
         await self.dense.remove_store(store_id)
 
     async def check(self) -> None:
-        """Raise when the vector database does not answer."""
+        """Raise when the vector database does not answer, or one of the two was found damaged."""
         await self.dense.check()
+        self.lexical.check()
 
     async def verify(self, sizes: Mapping[str, int]) -> None:
-        """Raise `Unavailable` when a store has lost chunks; `sizes` has how many each has at least."""
+        """Raise `Unavailable` when a store has lost chunks; `sizes` has how many each has at least.
+
+        From then on `check` raises, too, until the indexes are begun anew.
+        """
         for store_id, least in sizes.items():
             await self.dense.verify(store_id, least)
+            await self.lexical.verify(store_id, least)
 
     async def start_anew(self) -> None:
         """Empty both indexes, whether they can be read or not."""
         await self.dense.start_anew()
-        for store_id in await self.lexical.stores():
+        await self.lexical.start_anew()
+
+    async def tidy(self) -> None:
+        """Remove the words of stores that have no vectors any more. Call before anything else writes."""
+        for store_id in await self.lexical.stores() - (await self.dense.sizes()).keys():
             await self.lexical.remove_store(store_id)
 
-    async def repair(self) -> None:
-        """Bring the words in step with the vectors, store by store. Call before anything else writes.
-
-        What is rebuilt: the words of stores from before there was a full-text index, a file that is damaged, and what
-        a kill between two writes left different.
-        """
-        sizes = await self.dense.sizes()
-        for store_id in await self.lexical.stores() - sizes.keys():
-            await self.lexical.remove_store(store_id)
-        for store_id, size in sizes.items():
-            if await self.lexical.count(store_id) != size:
-                _logger.info("rebuilding the full-text index of %s: %d chunks", store_id, size)
-                await self._rebuild(store_id)
-
-    async def _rebuild(self, store_id: str) -> None:
-        await self.lexical.remove_store(store_id)
-        async for batch in self.dense.contents(store_id):
-            for _, group in groupby(batch, key=lambda entry: entry[0].document_id):
-                entries = list(group)
-                await self.lexical.add(store_id, [chunk for chunk, _ in entries], entries[0][1])
-
-    def close(self) -> None:
+    async def close(self) -> None:
         """Wait for calls under way, then let go of both."""
-        self.lexical.close()
-        self.dense.close()
+        await asyncio.to_thread(self.lexical.close)
+        await self.dense.close()
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from tunesmith_rag.among import Documents, chunks_that, documents_that
 from tunesmith_rag.bm25 import WordHit, ranked
+from tunesmith_rag.damage import damaged
 from tunesmith_rag.index import Chunk, Filter
 from tunesmith_rag.readers import BUSY_SECONDS, Readers
 from tunesmith_rag.terms import TOKENIZER, SharedTerms, shared_terms
@@ -54,6 +55,7 @@ class LexicalIndex:
         folder.mkdir(parents=True, exist_ok=True)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="lexical")
         self._readers = Readers()
+        self._damage: Unavailable | None = None
 
     async def add(self, store_id: str, chunks: Sequence[Chunk], facts: Mapping[str, Any]) -> None:
         """Write chunks of one document with its `facts`; over those that are there already."""
@@ -181,16 +183,33 @@ class LexicalIndex:
         await self._run(remove)
 
     async def count(self, store_id: str) -> int:
-        """Return how many chunks of a store there are; -1 when its file cannot be read."""
+        """Return how many chunks of a store there are."""
 
         def count() -> int:
-            try:
-                with self._reading(store_id) as connection:
-                    return int(connection.execute("SELECT count(*) FROM chunks").fetchone()[0]) if connection else 0
-            except sqlite3.DatabaseError:
-                return -1
+            with self._reading(store_id) as connection:
+                return int(connection.execute("SELECT count(*) FROM chunks").fetchone()[0]) if connection else 0
 
         return await self._run(count)
+
+    async def verify(self, store_id: str, least: int) -> None:
+        """Raise `Unavailable` when the file of a store cannot be read, or has less than `least` chunks.
+
+        From then on `check` raises, too, until the index is begun anew.
+        """
+        if (found := await self.count(store_id)) < least:
+            self._damage = damaged(f"{store_id} has the words of {found} of {least} chunks")
+        self.check()
+
+    def check(self) -> None:
+        """Raise when a file was found damaged since this was opened or begun anew."""
+        if self._damage is not None:
+            raise self._damage.with_traceback(None)
+
+    async def start_anew(self) -> None:
+        """Remove the files of all stores."""
+        for store_id in await self.stores():
+            await self.remove_store(store_id)
+        self._damage = None
 
     async def stores(self) -> set[str]:
         """Return the ids of the stores that have a file."""
@@ -212,7 +231,7 @@ class LexicalIndex:
         connection = sqlite3.connect(self._path(store_id), timeout=BUSY_SECONDS, isolation_level=None)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA synchronous = FULL")  # what is complete is there after a power cut, too
             connection.execute("PRAGMA secure_delete = ON")
             yield connection
         finally:
@@ -233,9 +252,9 @@ class LexicalIndex:
     async def _run(self, call: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+        except sqlite3.OperationalError as error:  # locked for long, or no space
+            told = f"The full-text index does not answer ({error}). Try again."
+            raise Unavailable(told, retry_after=5) from error
         except sqlite3.DatabaseError as error:
-            raise Unavailable(
-                f"The full-text index does not answer ({error}). Try again; when this stays, restart the rag-service: "
-                "it rebuilds a damaged index.",
-                retry_after=5,
-            ) from error
+            self._damage = damaged(str(error))
+            raise self._damage from error

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from chromadb.api.collection_configuration import CreateCollectionConfiguration, HNSWConfiguration
-
 
 @dataclass(frozen=True)
 class Graph:
@@ -15,14 +13,6 @@ class Graph:
     links: int = 32
     build: int = 100
     search: int = 200
-
-    @property
-    def configuration(self) -> CreateCollectionConfiguration:
-        """What Chroma is told when a collection is made."""
-        hnsw = HNSWConfiguration(
-            space="cosine", max_neighbors=self.links, ef_construction=self.build, ef_search=self.search
-        )
-        return CreateCollectionConfiguration(hnsw=hnsw)
 
 
 USUAL = Graph()

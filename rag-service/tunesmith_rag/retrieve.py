@@ -15,7 +15,7 @@ from tunesmith_rag.diversity import diverse_order
 from tunesmith_rag.evidence import Evidence, Thresholds, of_relevance, weigh
 from tunesmith_rag.fusion import Ranking, fuse
 from tunesmith_rag.legs import Legs
-from tunesmith_rag.nearest import Matrix, unit
+from tunesmith_rag.near import Matrix, unit
 from tunesmith_rag.passages import merged
 from tunesmith_rag.ranking import Leg, Question, Result, Results, Stages, Weights
 from tunesmith_rag.rerank import Candidate, FusedOrder, Reranker, RerankFailed

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from tunesmith_rag.embed import Embedder
-from tunesmith_rag.nearest import Matrix, unit
+from tunesmith_rag.near import Matrix, unit
 from tunesmith_rag.ranking import Question
 from tunesmith_rag.rewrite import Rewriter
 from tunesmith_shared.errors import BadRequest

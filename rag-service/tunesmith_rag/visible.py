@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from tunesmith_rag.bm25 import WordHit
 from tunesmith_rag.index import Chunk, Filter
 from tunesmith_rag.legs import Legs
-from tunesmith_rag.nearest import Matrix, Near
+from tunesmith_rag.near import Matrix, Near
 from tunesmith_rag.repository import Documents
 from tunesmith_shared.database import Database
 from tunesmith_shared.errors import Unavailable

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from benchmarks.documents.quality.questions import EXAMPLES, SOURCES
 
-from tunesmith_rag.chroma import open_index
 from tunesmith_rag.embed_openvino import OpenVinoEmbedder
-from tunesmith_rag.index import Chunk
+from tunesmith_rag.index import Chunk, open_index
 from tunesmith_rag.legs import Legs
 from tunesmith_rag.lexical import LexicalIndex
 from tunesmith_rag.pdf import read_pages
@@ -80,7 +79,7 @@ async def library(folder: Path, platform: Platform) -> AsyncIterator[Library]:
     url = platform.services["engine"].url
     database = Database(async_database_url(platform.environment["TUNESMITH_DATABASE_URL"]))
     embedder = OpenVinoEmbedder(settings.embedding_max_tokens, settings.embedding_batch, settings.embedding_threads)
-    legs = Legs(open_index("", folder / "index"), LexicalIndex(folder / "index" / "lexical"))
+    legs = Legs(await open_index("", folder / "index"), LexicalIndex(folder / "index" / "lexical"))
     rewriter = RecordingRewriter(Rewriter(url, settings.rewrite_count, 60))
     wording = Wording(embedder, rewriter, patience=60, closest=settings.rewrite_min_similarity)
     defaults = Defaults(WordsAndMeaning(), settings.diversity, settings.evidence_thresholds)
@@ -96,7 +95,7 @@ async def library(folder: Path, platform: Platform) -> AsyncIterator[Library]:
         await rewriter.close()
         await embedder.close()
         await database.close()
-        legs.close()
+        await legs.close()
 
 
 async def _ingest(legs: Legs, embedder: OpenVinoEmbedder, database: Database, name: str, path: Path) -> list[Chunk]:
