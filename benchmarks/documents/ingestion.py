@@ -21,7 +21,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -43,7 +45,7 @@ from tunesmith_rag.split import effective_chunking, page_splitter
 from tunesmith_rag.workfiles import WorkFolder
 from tunesmith_shared.testing import platform_at, wait_for_models
 
-MODEL, LONGEST, BATCH = "all-minilm", 256, 8
+STORE, MODEL, LONGEST, BATCH = "vs-benchmark", "all-minilm", 256, 8
 ROOT = Path(__file__).resolve().parents[2]
 HANDBOOK = ROOT / "examples" / "handbook.pdf"
 RECIPES = ("onnx", "openvino")
@@ -133,41 +135,59 @@ class Peak:
         self._thread.join()
 
 
-async def ingest(file: Path, folder: Path, rounds: int) -> dict[str, float]:
-    """Bring `file` in as the service does, and embed its chunks alone before and after; medians of the `rounds`."""
-    embedder = OpenVinoEmbedder(LONGEST, BATCH, 0)
-    legs = Legs(await open_index("", folder), LexicalIndex(folder / "lexical"))
+@dataclass(frozen=True)
+class Pipeline:
+    """What brings documents in as the service does, into one store."""
 
-    async def nothing(*_: object, **__: object) -> None:
-        pass
+    embedder: OpenVinoEmbedder
+    legs: Legs
+    tools: Tools
+    folder: Path
 
-    parsers = Parsers(ParseLimits())
-    await parsers.prepare()
-    tools = Tools(embedder, legs, parsers, BATCH, 0, nothing)
-
-    async def bring_in(document: Path, number: int) -> float:
+    async def bring_in(self, document: Path, number: int) -> float:
+        """Bring `document` in for the time `number`; return the seconds it took."""
         name = f"{document.name}-{number}"
-        order = Order(name, document, document.name, {"type": "auto"}, {"filename": name}, "vs-benchmark", MODEL)
+        order = Order(name, document, document.name, {"type": "auto"}, {"filename": name}, STORE, MODEL)
         started = time.perf_counter()
-        await Fill(order, tools, WorkFolder(folder, name), nothing).run()
+        await Fill(order, self.tools, WorkFolder(self.folder, name), _nothing).run()
         return time.perf_counter() - started
 
-    model = await embedder.model(MODEL, 0)
-    split = page_splitter(effective_chunking({"type": "auto"}, model.max_tokens), model.count)
-    texts = [text for page in read_pages(file, 5000) for text in split(page.text)]
-    wholes, shares = [], []
-    before = await embedding_alone(embedder, texts)
-    for number in range(rounds):
-        await bring_in(HANDBOOK, number)
-        wholes.append(await bring_in(file, number))
-        after = await embedding_alone(embedder, texts)
-        shares.append((before + after) / 2 / wholes[-1])
-        before = after
-    with Peak() as peak:
-        await bring_in(file, rounds)
-    await legs.close()
-    await parsers.close()
-    await embedder.close()
+
+async def _nothing(*_: object, **__: object) -> None:
+    pass
+
+
+@asynccontextmanager
+async def pipeline(folder: Path) -> AsyncIterator[Pipeline]:
+    """Give a pipeline with an empty store in `folder`."""
+    embedder = OpenVinoEmbedder(LONGEST, BATCH, 0)
+    legs = Legs(await open_index("", folder), LexicalIndex(folder / "lexical"))
+    parsers = Parsers(ParseLimits())
+    await parsers.prepare()
+    try:
+        yield Pipeline(embedder, legs, Tools(embedder, legs, parsers, BATCH, 0, _nothing), folder)
+    finally:
+        await legs.close()
+        await parsers.close()
+        await embedder.close()
+
+
+async def ingest(file: Path, folder: Path, rounds: int) -> dict[str, float]:
+    """Bring `file` in as the service does, and embed its chunks alone before and after; medians of the `rounds`."""
+    async with pipeline(folder) as ours:
+        model = await ours.embedder.model(MODEL, 0)
+        split = page_splitter(effective_chunking({"type": "auto"}, model.max_tokens), model.count)
+        texts = [text for page in read_pages(file, 5000) for text in split(page.text)]
+        wholes, shares = [], []
+        before = await embedding_alone(ours.embedder, texts)
+        for number in range(rounds):
+            await ours.bring_in(HANDBOOK, number)
+            wholes.append(await ours.bring_in(file, number))
+            after = await embedding_alone(ours.embedder, texts)
+            shares.append((before + after) / 2 / wholes[-1])
+            before = after
+        with Peak() as peak:
+            await ours.bring_in(file, rounds)
     figures = {"seconds": statistics.median(wholes), "share": statistics.median(shares)}
     return {**figures, "chunks": len(texts), "mebibytes": peak.mebibytes}
 
