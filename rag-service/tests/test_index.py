@@ -226,7 +226,9 @@ def test_the_process_of_an_owner_that_was_killed_is_waited_for_while_it_ends(
         assert lock.closed
 
 
-async def test_a_process_that_is_killed_in_a_call_is_started_again_and_the_call_repeated(tmp_path: Path) -> None:
+async def test_a_process_that_is_killed_in_a_call_is_started_again_and_the_call_repeated(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     process = IndexProcess("", tmp_path, USUAL)
     index = ChunkIndex(process)
     await index.add(STORE, chunks("doc", 4), AXES.tolist())
@@ -237,6 +239,7 @@ async def test_a_process_that_is_killed_in_a_call_is_started_again_and_the_call_
         await asyncio.sleep(0)  # the question is on its way
     child.kill()
     assert [[near.index for near in row] for row in await asked] == [[0]]
+    assert "ended by itself (status -9)" in caplog.text
     await index.close()
 
 

@@ -121,7 +121,6 @@ class IndexProcess:
                 return await running.ask(name, *arguments)
             except _Ended:
                 status = await running.process.wait()
-                _logger.error("the process that has the vector database ended by itself with status %s", status)
         raise Unavailable(
             f"The process that has the vector database ended twice in a row (status {status}); it is started again at "
             "the next call. See whether there is enough memory; if it goes on, rebuild the index with "
@@ -137,6 +136,9 @@ class IndexProcess:
         async with self._starting:
             running = self._running
             if running is None or running.over or anew:
+                if running is not None and running.over:
+                    status = await running.process.wait()
+                    _logger.error("the process that has the vector database ended by itself (status %s)", status)
                 await self._end()
                 running = self._running = await _start(replace(self._orders, anew=anew))
             return running
