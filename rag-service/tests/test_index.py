@@ -281,6 +281,18 @@ async def test_an_error_of_chroma_that_nobody_foresaw_is_told_and_logged(
     await index.check()
 
 
+async def test_an_index_that_does_not_answer_can_be_begun_anew(tmp_path: Path) -> None:
+    process = IndexProcess("", tmp_path, USUAL)
+    index = ChunkIndex(process)
+    await index.add(STORE, chunks("doc", 4), AXES.tolist())
+    (await process.start()).process.send_signal(signal.SIGSTOP)
+    asked = asyncio.create_task(index.search(STORE, AXES[:1], 1))
+    await asyncio.sleep(0)
+    await index.start_anew()
+    assert await asked == [[]]
+    await index.close()
+
+
 async def test_an_index_that_is_begun_anew_is_empty_and_usable(tmp_path: Path) -> None:
     index = await open_index("", tmp_path)
     await index.add(STORE, chunks("doc", 4), AXES.tolist())

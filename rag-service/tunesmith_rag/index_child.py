@@ -4,8 +4,8 @@ Chroma's own code holds Python's interpreter from the beginning of a write to it
 of chunks and longer for a large store. In the process of the service neither a request nor the embedding of the next
 chunks would go on meanwhile.
 
-Its standard input is a socket: orders come first and are answered when Chroma is open, then calls. It ends when the
-socket does: after the calls under way when the service closes it, or is gone.
+Its standard input is a socket: orders come first and are answered when Chroma is open, then calls. When the service
+closes it, or is gone, calls under way are finished, and the process ends.
 """
 
 import os
@@ -25,6 +25,8 @@ from tunesmith_shared.errors import TunesmithError
 
 _STDIN = 0
 _THREADS = 4
+_LAST_SECONDS = 20
+"""For calls under way at the end; one that hangs must not keep the folder from the next owner."""
 
 
 def main() -> None:
@@ -33,36 +35,38 @@ def main() -> None:
     asked = channel.makefile("rb")
     sending = threading.Lock()
 
-    def say(answer: Answer) -> None:
-        told = frame(answer)
+    def say(answer: bytes) -> None:
         with sending, suppress(OSError):  # nobody may be there any more
-            channel.sendall(told)
+            channel.sendall(answer)
 
     orders: Orders = received(asked)
     try:
         chroma = open_vectors(orders.chroma_url, orders.data_dir, orders.owner, anew=orders.anew)
     except TunesmithError as error:
-        say(Answer(0, error=error))
+        say(frame(Answer(0, error=error)))
         return
     vectors = Vectors(chroma, orders.graph)
-    say(Answer(0, trace=chroma.trace))
+    say(frame(Answer(0, trace=chroma.trace)))
     threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="chroma")
     with suppress(EOFError):
         while True:
             number, name, *arguments = received(asked)
             threads.submit(lambda call: say(_answer(vectors, *call)), (number, name, arguments))
+    last = threading.Timer(_LAST_SECONDS, os._exit, [1])
+    last.daemon = True
+    last.start()
     threads.shutdown(wait=True, cancel_futures=True)
     vectors.close()
 
 
-def _answer(vectors: Vectors, number: int, name: str, arguments: Sequence[Any]) -> Answer:
+def _answer(vectors: Vectors, number: int, name: str, arguments: Sequence[Any]) -> bytes:
     try:
-        return Answer(number, vectors.call(name, *arguments))
+        return frame(Answer(number, vectors.call(name, *arguments)))
     except TunesmithError as error:
-        return Answer(number, error=error)
+        return frame(Answer(number, error=error))
     except BaseException as error:  # Chroma's panics are no `Exception`
         what = f"The vector database failed ({type(error).__name__}: {error})."
-        return Answer(number, error=TunesmithError(what), trace=traceback.format_exc())
+        return frame(Answer(number, error=TunesmithError(what), trace=traceback.format_exc()))
 
 
 if __name__ == "__main__":

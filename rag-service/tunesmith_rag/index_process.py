@@ -88,6 +88,7 @@ class _Running:
             return
         finally:
             self.over = True
+            self.writer.close()  # so that it ends in any case
             for waiting in self.waiting.values():
                 if not waiting.done():
                     waiting.set_exception(_Ended())
@@ -139,12 +140,14 @@ class IndexProcess:
                 if running is not None and running.over:
                     status = await running.process.wait()
                     _logger.error("the process that has the vector database ended by itself (status %s)", status)
+                elif running is not None:
+                    running.process.kill()  # what it is asked meanwhile is asked again of the next
                 await self._end()
                 running = self._running = await _start(replace(self._orders, anew=anew))
             return running
 
     async def start_anew(self) -> None:
-        """Begin with an empty Chroma, whether what there is can be read or not."""
+        """Begin with an empty Chroma, whether what there is can be read, or answers, or not."""
         await self.start(anew=True)
 
     async def close(self) -> None:
