@@ -1,6 +1,7 @@
 """The full-text index: rare words first, nothing left on the disk after a deletion, in step with the vectors."""
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,26 @@ async def test_a_damaged_file_is_reported_until_the_indexes_are_begun_anew(tmp_p
     await legs.check()
     assert await legs.lexical.stores() == set()
     await legs.close()
+
+
+async def test_a_file_that_was_emptied_counts_as_damaged(tmp_path: Path) -> None:
+    before = LexicalIndex(tmp_path)
+    await before.add(STORE, chunks("doc", "a pump", "a valve"), {})
+    before.close()
+    (tmp_path / f"{STORE}.sqlite3").write_bytes(b"")
+    lexical = LexicalIndex(tmp_path)
+    with pytest.raises(Unavailable, match="has the words of 0 of 2 chunks"):
+        await lexical.verify(STORE, 2)
+    lexical.close()
+
+
+async def test_an_error_that_is_not_the_files_is_no_damage(
+    lexical: LexicalIndex,
+) -> None:
+    twice = [*chunks("doc", "a pump"), *chunks("doc", "a valve")]
+    with pytest.raises(sqlite3.IntegrityError):
+        await lexical.add(STORE, twice, {})
+    lexical.check()
 
 
 async def test_lost_words_are_missed_and_those_of_stores_that_are_gone_removed(tmp_path: Path) -> None:

@@ -43,6 +43,10 @@ CREATE TRIGGER IF NOT EXISTS chunk_removed AFTER DELETE ON chunks BEGIN
 END;
 """  # noqa: S608 - the tokenizer is a constant
 _AT = "SELECT page, text FROM chunks WHERE document = ? AND position = ?"
+_EMPTY = "SELECT 1 WHERE NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'chunks')"
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_PRIMARY = 0xFF
+"""The part of SQLite's error codes that says what kind of error it is."""
 _SUFFIX = ".sqlite3"
 _THREADS = 4
 
@@ -187,7 +191,9 @@ class LexicalIndex:
 
         def count() -> int:
             with self._reading(store_id) as connection:
-                return int(connection.execute("SELECT count(*) FROM chunks").fetchone()[0]) if connection else 0
+                if connection is None or connection.execute(_EMPTY).fetchone():
+                    return 0
+                return int(connection.execute("SELECT count(*) FROM chunks").fetchone()[0])
 
         return await self._run(count)
 
@@ -256,5 +262,7 @@ class LexicalIndex:
             told = f"The full-text index does not answer ({error}). Try again."
             raise Unavailable(told, retry_after=5) from error
         except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode & _PRIMARY not in _DAMAGED:
+                raise
             self._damage = damaged(str(error))
             raise self._damage from error
